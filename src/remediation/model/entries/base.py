@@ -1,0 +1,103 @@
+"""The frame of an entry: its type, its place, and how bodies are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+from remediation.errors import JournalTooNew
+from remediation.model import canonical
+from remediation.model.base import Frozen
+
+_TYPES: dict[str, type[Entry]] = {}
+
+
+class Entry(Frozen):
+    """Base of all entry types. Subclasses set `type` and are frozen for ever once released: a change is a new `v`."""
+
+    type: ClassVar[str]
+    v: ClassVar[int] = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _TYPES[cls.type] = cls
+
+    def body(self) -> bytes:
+        """
+        The canonical JSON of this entry: ``{"v": …, …fields}``; fields at their default are left out.
+
+        Raises:
+            NotCanonical: a field lies outside the journal's JSON domain.
+
+        """
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        fields["v"] = self.v
+        return canonical.dumps(fields)
+
+
+def entry_types() -> dict[str, type[Entry]]:
+    """All entry types by name."""
+    return dict(_TYPES)
+
+
+def decode(type_: str, body: bytes) -> Entry:
+    """
+    The typed entry of a stored body.
+
+    Raises:
+        JournalTooNew: an entry type or version that this release does not know.
+
+    """
+    cls = _TYPES.get(type_)
+    if cls is None:
+        raise JournalTooNew(
+            f"the journal holds an entry of type {type_!r}, which this release does not know; upgrade remediation"
+        )
+    fields = canonical.loads(body)
+    version = fields.pop("v", None)
+    if version != cls.v:
+        raise JournalTooNew(
+            f"the journal holds {type_} in version {version}, this release reads {cls.v}; upgrade remediation"
+        )
+    try:
+        return cls.model_validate(fields)
+    except ValidationError as error:
+        raise JournalTooNew(f"the journal holds a {type_} that this release can't read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an entry stands: in the log and in its stream, both from 0."""
+
+    seq: int
+    stream_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntryHead:
+    """The signed frame of an entry, as in its leaf."""
+
+    seq: int
+    id: str
+    stream: str
+    stream_seq: int
+    type: str
+    time: str
+    actor: str
+    causation: str | None
+    correlation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored entry: its frame and its typed body (`None` when the body was erased)."""
+
+    head: EntryHead
+    entry: Entry | None
+
+    @property
+    def seq(self) -> int:
+        """Position in the log."""
+        return self.head.seq

@@ -1,0 +1,102 @@
+"""Degradations: what sentinels and hosts publish."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
+
+from remediation.model.base import Frozen, Severity
+from remediation.model.text import SUMMARY_CAP, capped, capped_identity, clamp_json, wellformed
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+
+
+class Provenance(StrEnum):
+    """Through which channel a degradation came; assigned by the engine, never by the reporter."""
+
+    NATIVE = "native"  # the embedding host, in process
+    SENTINEL = "sentinel"
+    EXPLICIT = "explicit"  # a person or program, through the inbox or command line
+    FREE_TEXT = "free-text"  # guessed from text; matches no runbook
+
+
+def _load_evidence(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = {"text": value}
+    return clamp_json(value)
+
+
+Evidence = Annotated[
+    dict[str, Any],
+    BeforeValidator(_load_evidence),
+    PlainSerializer(lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True), return_type=str),
+]
+"""Foreign JSON: a mapping in memory, one JSON text in the journal; made storable by `clamp_json`."""
+
+
+class DegradationEvent(Frozen):
+    """
+    Something got worse.
+
+    `code`, `subsystem` and `subject` identify it: equal triples are one incident. Hostile text is made harmless rather than refused
+    (long texts are cut and say so, evidence is clamped), because losing a report is worse; only a malformed `code`, `subsystem` or
+    `severity` is an error.
+    """
+
+    code: str
+    """The class, e.g. ``SQLITE_CORRUPT``: 1-64 of letters, digits and ``_.:-``."""
+    subsystem: str
+    """The part of the host it belongs to: 1-64 characters, as `code`."""
+    subject: str
+    """The one thing that is affected: a path, a queue, a job; at most 4,096 characters."""
+    severity: Severity = Severity.P2
+    summary: str = ""
+    """One line for people; at most 2 KiB."""
+    evidence: Evidence = Field(default_factory=dict)
+    """What the reporter saw, as JSON; at most 64 KiB and 8 levels."""
+    tainted: tuple[str, ...] = ()
+    """Names in `evidence` that derive from text which anybody may have written (a printed traceback): a runbook confirms them in
+    the world before it acts on them."""
+    observed_at: int | None = None
+    """When it was seen, in milliseconds since 1970 UTC; filled with the time of the report if missing."""
+
+    @field_validator("code", "subsystem")
+    @classmethod
+    def _word(cls, value: str) -> str:
+        if not _WORD.fullmatch(value):
+            raise ValueError("must be 1-64 letters, digits or _.:- and begin with a letter or digit")
+        return value
+
+    @field_validator("subject", mode="before")
+    @classmethod
+    def _subject(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            raise ValueError("must name what is affected")
+        return capped_identity(wellformed(value))
+
+    @field_validator("summary", mode="before")
+    @classmethod
+    def _summary(cls, value: Any) -> Any:
+        return capped(wellformed(value), SUMMARY_CAP) if isinstance(value, str) else value
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Identity of the incident: 16 hexadecimal digits of SHA-256 over code, subsystem and subject, NUL-separated."""
+        return fingerprint(self.code, self.subsystem, self.subject)
+
+
+def fingerprint(code: str, subsystem: str, subject: str) -> str:
+    """The fingerprint of a degradation with these three names; see `DegradationEvent.fingerprint`."""
+    text = f"{code}\0{subsystem}\0{subject}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

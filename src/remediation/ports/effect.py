@@ -1,0 +1,364 @@
+"""Effects: one mutation of the world each, as a value that the engine prepares, records, applies, probes and can undo."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import structlog
+
+from remediation.errors import RegistrationError
+from remediation.model.base import Frozen
+from remediation.model.plan import BlobRef, EffectRecord, Probe, Promise, Receipt
+from remediation.model.runbook import Bounds, Radius, Reversibility
+from remediation.ports.clock import Clock
+
+
+class Prepared(Frozen):
+    """What `prepare` found: the expected before-state, and references to before-images. Kinds subclass it."""
+
+
+class Output(Frozen):
+    """What `apply` has to tell later stages and verify. Kinds subclass it."""
+
+
+class Touches(Frozen):
+    """What an effect reaches for, so that bounds and the operator's declarations can be checked without knowing its kind."""
+
+    paths: tuple[str, ...] = ()
+    """Absolute paths that are changed."""
+    destroys: tuple[str, ...] = ()
+    """Absolute paths whose content is lost (all must match a disposable glob for the effect to count as disposable)."""
+    argv: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+
+class SecretRef(Frozen):
+    """A secret by name, in a field of an effect; resolved only while the effect is applied."""
+
+    secret: str
+
+
+class BlobStore(Protocol):
+    """
+    Content by digest.
+
+    Guarantees: `put` and `put_file` return after the content is durable; equal content is stored once; `get` verifies the digest.
+    """
+
+    async def put(self, data: bytes) -> BlobRef:
+        """Store bytes."""
+
+    async def put_file(self, path: Path) -> BlobRef:
+        """Store a regular file's content (streamed; not following a link in the last component)."""
+
+    async def get(self, ref: BlobRef) -> bytes:
+        """
+        The content.
+
+        Raises:
+            EffectError: missing or damaged.
+
+        """
+
+    def path(self, ref: BlobRef) -> Path:
+        """Where the content lies, for reading or copying only."""
+
+
+class Roots(Protocol):
+    """Which paths may be changed. See `remediation.confinement.AllowedRoots`."""
+
+    def check(self, path: str | os.PathLike[str]) -> Path:
+        """
+        The absolute path, unchanged apart from lexical normalisation.
+
+        Raises:
+            OutsideRoots: outside every root, the home or the keys, or a component on the way is a symbolic link.
+
+        """
+
+
+class Control(Protocol):
+    """A function of the embedding host that runbooks may have called, by name; see `HostControls`."""
+
+    name: str
+    idempotent: bool
+
+    @property
+    def can_probe(self) -> bool:
+        """Whether it can say if a call with a given key happened."""
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a call can be taken back."""
+
+    async def call(self, key: str, args: Mapping[str, Any]) -> Any:
+        """Call it under `key`."""
+
+    async def probe(self, key: str, args: Mapping[str, Any]) -> Probe:
+        """Whether the call under `key` happened."""
+
+    async def undo(self, key: str, args: Mapping[str, Any]) -> None:
+        """Take the call under `key` back."""
+
+
+class EffectContext(Protocol):
+    """What an effect may use. Given by the engine, for one effect, valid until its deadline."""
+
+    key: str
+    """``attempt:stage:index``: the same for prepare, apply, probe and revert of this effect, also after a restart."""
+    deadline: float
+    """On `clock.monotonic()`."""
+    clock: Clock
+    roots: Roots
+    blobs: BlobStore
+    controls: Mapping[str, Control]
+    disposable: Disposable
+    log: structlog.typing.FilteringBoundLogger
+
+    def secret(self, ref: SecretRef | str) -> str:
+        """
+        The value of a secret that the runbook declared; its use is journaled.
+
+        Raises:
+            CredentialRefused: not declared, or not in the vault.
+
+        """
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes | None = None,
+        timeout: float | None = None,
+    ) -> Completed:
+        """
+        Run a command to its end in its own process group, holding the attempt's lock; ended (SIGTERM, SIGKILL) at the deadline.
+
+        Raises:
+            ProcessError: it could not be started, or was ended at the deadline.
+
+        """
+
+
+class Completed(Frozen):
+    """A finished command. Output is bounded; what was cut is said in the text."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    """Negative: ended by that signal."""
+    stdout: str
+    stderr: str
+    duration_ms: int
+
+
+class Disposable(Protocol):
+    """What the operator declared re-creatable in ``[effects.disposable]``."""
+
+    def covers(self, touches: Touches) -> bool:
+        """Whether everything that `touches` destroys, runs or calls was declared."""
+
+
+P = TypeVar("P", bound=Prepared)
+O = TypeVar("O", bound=Output)  # noqa: E741 - mirrors Output
+
+
+class Effect(Frozen, abc.ABC, Generic[P, O]):
+    """
+    One mutation of the world. Subclass as ``class X(Effect[XPrepared, XOutput])`` with `kind`, `version` and `promise`.
+
+    The engine keeps: what is applied is the stored value, after its commit; `apply` starts again only when `probe` proved it absent.
+    A kind keeps what its `promise` says.
+    """
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    promise: ClassVar[Promise]
+    prepared_type: ClassVar[type[Prepared]]
+    output_type: ClassVar[type[Output]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        for base in cls.__mro__:
+            arguments = base.__dict__.get("__pydantic_generic_metadata__", {}).get("args") or ()
+            if len(arguments) == 2 and all(isinstance(item, type) for item in arguments):
+                cls.prepared_type, cls.output_type = arguments
+                return
+
+    def reversibility(self, context: EffectContext) -> Reversibility:
+        """What is lost when this was wrong. Default: `reversible`."""
+        return Reversibility.REVERSIBLE
+
+    def radius(self) -> Radius:
+        """How far a mistake reaches. Default: `process`."""
+        return Radius.PROCESS
+
+    @abc.abstractmethod
+    def touches(self) -> Touches:
+        """What it reaches for."""
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """One line for people."""
+
+    def diff(self, prepared: P, context: EffectContext) -> str:
+        """A unified diff of what it will do, where there is one; reads only."""
+        return ""
+
+    @abc.abstractmethod
+    async def prepare(self, context: EffectContext) -> P:
+        """
+        Read the before-state and store before-images durably. Must not change anything.
+
+        Raises:
+            OutsideRoots, EffectRefused: it must not be done here.
+            EffectConflict: the world already makes it impossible.
+
+        """
+
+    @abc.abstractmethod
+    async def apply(self, context: EffectContext, prepared: P) -> O:
+        """
+        Do it.
+
+        Raises:
+            EffectConflict: the before-state is no longer that of `prepared`; nothing was changed.
+            EffectError: it failed; `probe` says how far it came.
+
+        """
+
+    @abc.abstractmethod
+    async def probe(self, context: EffectContext, prepared: P) -> Probe:
+        """Whether it happened, judged from the world alone; must not change anything."""
+
+    @abc.abstractmethod
+    async def revert(self, context: EffectContext, prepared: P, output: O | None) -> None:
+        """
+        Undo it; a second call finds it undone and returns. `output` is missing when a crash lost it.
+
+        Raises:
+            EffectConflict: somebody else changed the world since; nothing was changed.
+            EffectError: it could not be undone.
+
+        """
+
+    def record(self) -> EffectRecord:
+        """This effect as it stands in the journal."""
+        return EffectRecord(kind=self.kind, version=self.version, data=self.model_dump_json())
+
+
+class Plan:
+    """
+    What an action wants done now: effects in order, nothing applied yet.
+
+    Args:
+        effects: Applied one after the other; the first failure stops the stage.
+        more: After these, `action` is to be called again with the next stage.
+        bounds: What an approval of this plan covers in later stages.
+        summary: Why, in one line.
+        loses: What is lost for good; not empty makes the plan at least `partial`.
+        reversibility: Worse than the effects' own, if the author knows more.
+        tags: Added to those of the spec.
+
+    """
+
+    __slots__ = ("bounds", "effects", "loses", "more", "reversibility", "summary", "tags")
+
+    def __init__(
+        self,
+        *effects: Effect[Any, Any],
+        more: bool = False,
+        bounds: Bounds | None = None,
+        summary: str = "",
+        loses: str = "",
+        reversibility: Reversibility | str | None = None,
+        tags: Sequence[str] = (),
+    ) -> None:
+        for effect in effects:
+            if not isinstance(effect, Effect):
+                raise TypeError(f"Plan takes effects, not {type(effect).__name__}")
+        self.effects = effects
+        self.more = more
+        self.bounds = bounds
+        self.summary = summary
+        self.loses = loses
+        self.reversibility = Reversibility(reversibility) if reversibility is not None else None
+        self.tags = tuple(tags)
+
+    def __repr__(self) -> str:
+        return f"Plan({', '.join(effect.describe() for effect in self.effects)}{', more' if self.more else ''})"
+
+
+class EffectKinds:
+    """The effect kinds a host knows, by name; unknown ones display and fold, and recover as uncertain."""
+
+    def __init__(self, kinds: Sequence[type[Effect[Any, Any]]] = ()) -> None:
+        self._kinds: dict[str, type[Effect[Any, Any]]] = {}
+        for kind in kinds:
+            self.add(kind)
+
+    def add(self, kind: type[Effect[Any, Any]]) -> None:
+        """
+        Register a kind.
+
+        Raises:
+            RegistrationError: another class has this name, or the class lacks what a kind needs.
+
+        """
+        for name in ("kind", "promise", "prepared_type", "output_type"):
+            if not hasattr(kind, name):
+                raise RegistrationError(
+                    f"effect class {kind.__qualname__} has no {name!r}: declare class X(Effect[XPrepared, XOutput]) with kind and promise"
+                )
+        known = self._kinds.setdefault(kind.kind, kind)
+        if known is not kind:
+            raise RegistrationError(
+                f"two effect classes are of kind {kind.kind!r}: {known.__module__}.{known.__qualname__} and {kind.__module__}.{kind.__qualname__}; rename one"
+            )
+
+    def load(self, record: EffectRecord) -> Effect[Any, Any] | None:
+        """The effect of a record, or `None` for a kind or version that this host doesn't know."""
+        kind = self._kinds.get(record.kind)
+        if kind is None or kind.version != record.version:
+            return None
+        return kind.model_validate_json(record.data)
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._kinds
+
+
+def prepared_of(effect: Effect[Any, Any], text: str) -> Prepared:
+    """The `Prepared` value stored as `text` for `effect`."""
+    return effect.prepared_type.model_validate_json(text)
+
+
+def output_of(effect: Effect[Any, Any], receipt: Receipt | None) -> Output | None:
+    """The `Output` of a receipt, if it has one."""
+    if receipt is None or not receipt.output:
+        return None
+    return effect.output_type.model_validate_json(receipt.output)
+
+
+__all__ = [
+    "BlobStore",
+    "Completed",
+    "Control",
+    "Disposable",
+    "Effect",
+    "EffectContext",
+    "EffectKinds",
+    "Output",
+    "Plan",
+    "Prepared",
+    "Roots",
+    "SecretRef",
+    "Touches",
+    "output_of",
+    "prepared_of",
+]
