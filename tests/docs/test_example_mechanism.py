@@ -6,7 +6,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from tests.support.examples import ExampleError, blocks, matches, run_page
 
 
@@ -137,9 +136,7 @@ def test_what_an_example_leaves_running_serves_the_next_block_and_is_killed_with
         assert time.monotonic() < deadline, "it is still running"
 
 
-def test_examples_see_an_empty_home_and_no_configuration_of_the_caller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_examples_see_an_empty_home_and_no_configuration_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REMEDIATION_HOME", "/elsewhere")
     text = page(fence("console test", "$ ls ~", '$ echo "home=${REMEDIATION_HOME:-} ${HOME##*/}"', "home= home"))
     assert run_page("a.md", text, tmp_path) == 1

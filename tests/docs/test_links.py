@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-
 from tests.support import repository
 
 PAGES = [*repository.documents(), repository.ROOT / "CHANGELOG.md", *sorted((repository.ROOT / "proposals").glob("*.md"))]
@@ -27,7 +27,7 @@ def targets(page: Path) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """The anchors that GitHub makes of headings."""
     parsed = list(MarkdownIt().parse(page.read_text()))
-    headings = [after.content for token, after in zip(parsed, parsed[1:], strict=False) if token.type == "heading_open"]
+    headings = [after.content for token, after in pairwise(parsed) if token.type == "heading_open"]
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

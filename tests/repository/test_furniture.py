@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from tests.support import repository
 
 DECISIONS = sorted(path for path in (repository.ROOT / "docs" / "adr").glob("*.md") if path.name[0].isdigit())

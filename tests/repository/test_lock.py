@@ -6,7 +6,6 @@ import tomllib
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
 from tests.support import repository
 
 LOCK = (repository.ROOT / "requirements.lock").read_text()

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.support import repository
 
 MAKEFILE = (repository.ROOT / "Makefile").read_text()
@@ -19,9 +18,7 @@ def make(*arguments: str, cwd: Path = repository.ROOT, path: Path | None = None)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     if path is not None:
         environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
-    return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture
@@ -58,9 +55,7 @@ def test_a_target_makes_the_environment_that_it_needs(target: str, checkout: Pat
     ("script", "case"),
     [("exit 127", "a shim that refuses to run"), ("exit 1", "an interpreter that is too old")],
 )
-def test_without_a_usable_interpreter_make_says_what_to_install(
-    script: str, case: str, checkout: Path, tmp_path: Path
-) -> None:
+def test_without_a_usable_interpreter_make_says_what_to_install(script: str, case: str, checkout: Path, tmp_path: Path) -> None:
     for name in ("python3", "python3.13", "python3.12", "python3.11"):
         interpreter(tmp_path / "bin", name, script)
     ended = make("test", cwd=checkout, path=tmp_path / "bin")

@@ -29,6 +29,7 @@ import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from markdown_it import MarkdownIt
 
@@ -65,9 +66,7 @@ class Block:
     def check_mark(self) -> None:
         """Raise ExampleError unless the block says what is to be done with it."""
         if self.language in OTHER_NAMES:
-            raise ExampleError(
-                f"{self.where}: a block in {self.language!r} is not run. Call it {OTHER_NAMES[self.language]!r}"
-            )
+            raise ExampleError(f"{self.where}: a block in {self.language!r} is not run. Call it {OTHER_NAMES[self.language]!r}")
         if self.file is not None and (Path(self.file).is_absolute() or ".." in Path(self.file).parts):
             raise ExampleError(f"{self.where}: {self.file!r} leaves the page's directory; name a file inside it")
         if self.language not in RUNNABLE or self.file or self.mark == "test":
@@ -166,7 +165,7 @@ class _Page:
             "[user]\n\tname = Reader\n\temail = reader@example.org\n[init]\n\tdefaultBranch = main\n"
         )
 
-    def __enter__(self) -> "_Page":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
