@@ -16,10 +16,10 @@ OPTIONS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check lint types contracts examples format bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv, if it is not there or not up to date
 
@@ -29,11 +29,18 @@ demo: $(STAMP) ## break real things in a scratch folder and heal them
 test: $(STAMP) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(OPTIONS) $(TESTS)
 
-check: $(STAMP) ## lint, format, types, import contracts, the examples in the docs
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+check: lint types contracts examples ## all that the tests can't say
+
+lint: $(STAMP) ## style and format
+	@$(BIN)/ruff check .; checked=$$?; $(BIN)/ruff format --check . && exit $$checked
+
+types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+
+contracts: $(STAMP) ## imports go down the floors only
+	@$(BIN)/lint-imports --no-logo
+
+examples: $(STAMP) ## run the examples in the docs
 	@$(BIN)/python -m pytest -q tests/docs
 
 format: $(STAMP) ## format, and mend what the linter can mend

@@ -14,8 +14,9 @@ MAKEFILE = (repository.ROOT / "Makefile").read_text()
 
 
 def make(*arguments: str, cwd: Path = repository.ROOT, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run make as a person would: without what the make that runs these tests hands down."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    """Run make as a person would: without what the make that runs these tests hands down, its variables among that."""
+    handed_down = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", *re.findall(r"^(\w+) +\?=", MAKEFILE, re.MULTILINE)}
+    environment = {name: value for name, value in os.environ.items() if name not in handed_down}
     if path is not None:
         environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
     return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=60)
@@ -98,7 +99,30 @@ def test_a_set_up_that_failed_is_not_taken_for_a_finished_one(checkout: Path) ->
     assert not (checkout / ".venv" / ".installed").exists()
 
 
-def test_the_continuous_integration_command_is_executable_and_well_formed() -> None:
-    run = repository.ROOT / ".ci" / "run"
-    assert os.access(run, os.X_OK)
-    assert subprocess.run(["bash", "-n", run], check=False).returncode == 0
+@pytest.mark.parametrize("failing", ["", "test", "check", "test check"])
+def test_continuous_integration_runs_both_and_passes_only_if_both_do(failing: str, tmp_path: Path) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(repository.ROOT / ".ci" / "run", tmp_path / ".ci")
+    interpreter(
+        tmp_path / "bin",
+        "make",
+        f"""for target; do :; done
+        [ "$target" = test ] && echo "==== 7 passed in 0.42s ===="
+        echo "$target" >> ran
+        case " {failing} " in *" $target "*) exit 2;; esac""",
+    )
+    ended = subprocess.run(
+        ["bash", tmp_path / ".ci" / "run"],
+        env=os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (tmp_path / "ran").read_text().split() == ["test", "check"]
+    assert (ended.returncode != 0) == bool(failing)
+    assert ended.stdout.endswith("==== 7 passed in 0.42s ====\n"), "the last line is what pytest counted"
+
+
+def test_the_continuous_integration_command_is_executable() -> None:
+    assert os.access(repository.ROOT / ".ci" / "run", os.X_OK)
