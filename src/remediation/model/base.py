@@ -42,14 +42,17 @@ def parse_duration(value: Any) -> timedelta:
         ValueError: anything else, or a negative duration.
 
     """
-    if isinstance(value, timedelta):
-        result = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        result = timedelta(seconds=value)
-    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        result = timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
-    else:
-        raise ValueError('not a duration: write "30s", "10m", "2h", "7d", or a number of seconds')
+    try:
+        if isinstance(value, timedelta):
+            result = value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            result = timedelta(seconds=value)
+        elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+            result = timedelta(seconds=float(match[1]) * _UNITS[match[2] or "s"])
+        else:
+            raise ValueError('not a duration: write "30s", "10m", "2h", "7d", or a number of seconds')
+    except OverflowError as error:
+        raise ValueError("a duration of more than 999999999 days can't be told") from error
     if result < timedelta(0):
         raise ValueError("a duration can't be negative")
     return result

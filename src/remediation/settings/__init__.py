@@ -1,0 +1,38 @@
+"""
+What an operator configures (`Settings`, the file ``remediation.toml``), and where a host keeps its things (`Home`).
+
+This package must not open the journal, read a key, or know what a plugin's options mean: those tables are handed on as they are.
+"""
+
+from remediation.settings.document import Settings
+from remediation.settings.home import DEFAULT_HOME, HOME_VARIABLE, Home
+from remediation.settings.tables import (
+    Channels,
+    Disposables,
+    Effects,
+    Gate,
+    HostTable,
+    Keys,
+    Ladder,
+    Limits,
+    RunbookTable,
+)
+from remediation.settings.template import new_host_id, template
+
+__all__ = [
+    "DEFAULT_HOME",
+    "HOME_VARIABLE",
+    "Channels",
+    "Disposables",
+    "Effects",
+    "Gate",
+    "Home",
+    "HostTable",
+    "Keys",
+    "Ladder",
+    "Limits",
+    "RunbookTable",
+    "Settings",
+    "new_host_id",
+    "template",
+]

@@ -1,0 +1,192 @@
+"""The home: the folder in which a host keeps its journal, its inbox and what belongs to them. Only the standard library is used."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from remediation.errors import ConfigurationError
+from remediation.model.text import printable
+
+DEFAULT_HOME = ".remediation"
+HOME_VARIABLE = "REMEDIATION_HOME"
+CONFIG_NAME = "remediation.toml"
+_PRIVATE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """
+    The paths of a home. Making one touches nothing.
+
+    Args:
+        root: The folder; absolute.
+        keys_folder: Where the signing key and ``head.note`` lie, outside the home; known once the settings are (`Settings.home`).
+
+    """
+
+    root: Path
+    keys_folder: Path | None = None
+
+    @classmethod
+    def locate(cls, option: str | os.PathLike[str] | None = None) -> Home:
+        """The home named by `option` (``--home``), else by ``REMEDIATION_HOME``, else ``.remediation`` in the working directory."""
+        named = os.fspath(option) if option else os.environ.get(HOME_VARIABLE) or DEFAULT_HOME
+        return cls(absolute(named, Path.cwd()))
+
+    @property
+    def config(self) -> Path:
+        """The settings file of this home: ``remediation.toml`` in it."""
+        return self.root / CONFIG_NAME
+
+    @property
+    def journal(self) -> Path:
+        """The journal's database."""
+        return self.root / "journal.sqlite3"
+
+    @property
+    def journal_lock(self) -> Path:
+        """The kernel lock under which one writer at a time appends."""
+        return self.root / "journal.lock"
+
+    @property
+    def inbox(self) -> Path:
+        """Where other processes leave reports and requests for the host."""
+        return self.root / "inbox"
+
+    @property
+    def blobs(self) -> Path:
+        """Before-images and other content, by digest."""
+        return self.root / "blobs"
+
+    @property
+    def locks(self) -> Path:
+        """Kernel locks of host instances and attempts."""
+        return self.root / "locks"
+
+    @property
+    def scratch(self) -> Path:
+        """Private folders of attempts under way."""
+        return self.root / "scratch"
+
+    @property
+    def sentinels(self) -> Path:
+        """State folders of sentinels; caches only."""
+        return self.root / "sentinels"
+
+    @property
+    def keys(self) -> Path:
+        """
+        The folder of the signing key and of ``head.note``.
+
+        Raises:
+            ConfigurationError: this value was made without the settings, which name the folder.
+
+        """
+        if self.keys_folder is None:
+            raise ConfigurationError(
+                f"the keys of {self.root} are named by its settings: take the home from Settings.of(home).home"
+            )
+        return self.keys_folder
+
+    @property
+    def head_note(self) -> Path:
+        """The newest signed tree head that has left the process."""
+        return self.keys / "head.note"
+
+    @property
+    def signing_key(self) -> Path:
+        """The key that signs checkpoints."""
+        return self.keys / "signing.key"
+
+    @property
+    def made(self) -> bool:
+        """Whether the folder is a home (has an inbox), though perhaps one without a journal yet."""
+        return self.inbox.is_dir()
+
+    def make(self) -> None:
+        """
+        Make the folders, readable by their owner only, and a ``.gitignore`` of ``*``; what is there stays as it is.
+
+        Raises:
+            ConfigurationError: the folder holds other things than a home does, or can't be made.
+
+        """
+        try:
+            self._refuse_foreign()
+            for folder in (self.root, self.blobs, self.locks, self.scratch, self.sentinels, self.inbox):
+                _make_private(folder)
+            if self.keys_folder is not None:
+                _make_private(self.keys_folder)
+            ignore = self.root / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="ascii")
+        except OSError as error:
+            where = printable(str(error.filename or self.root))
+            raise ConfigurationError(f"the home {self.root} can't be made: {where}: {error.strerror or error}") from error
+
+    def require(self) -> None:
+        """
+        Make sure that this is a home.
+
+        Raises:
+            ConfigurationError: it is not; the message says how to make one.
+
+        """
+        if not self.made:
+            raise ConfigurationError(
+                f"there is no home at {self.root}: make one with `remediation --home {self.root} init`, "
+                f"or name yours with --home or {HOME_VARIABLE}"
+            )
+
+    def _refuse_foreign(self) -> None:
+        if self.made or not self.root.exists():
+            return
+        if not self.root.is_dir():
+            raise ConfigurationError(f"{self.root} is a file; a home is a folder: name another one")
+        foreign = sorted({entry.name for entry in self.root.iterdir()} - {CONFIG_NAME, ".gitignore"})
+        if foreign:
+            raise ConfigurationError(
+                f"{self.root} is not empty and no home (it holds {printable(foreign[0])!r}); "
+                f"a home wants a folder of its own, such as {self.root / DEFAULT_HOME}"
+            )
+        # An empty folder that somebody made for us has the mode of their umask.
+        self.root.chmod(_PRIVATE)
+
+
+def absolute(path: str | os.PathLike[str], base: Path) -> Path:
+    """`path` as an absolute path: ``~`` is the user's home directory, what is relative is so to `base`; links stay as they are."""
+    return Path(os.path.abspath(base / os.path.expanduser(path)))
+
+
+def default_keys(host_id: str) -> Path:
+    """
+    ``$XDG_STATE_HOME/remediation/<host id>``, by default under ``~/.local/state`` (XDG Base Directory Specification 0.8).
+
+    Raises:
+        ConfigurationError: there is neither the variable nor a home directory.
+
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # The specification has relative values ignored.
+    if not os.path.isabs(state):
+        user = os.path.expanduser("~")
+        if not os.path.isabs(user):
+            raise ConfigurationError(
+                "no place for the keys: this user has no home directory; set XDG_STATE_HOME, or [keys] dir in remediation.toml"
+            )
+        state = os.path.join(user, ".local", "state")
+    return Path(os.path.normpath(state)) / "remediation" / host_id
+
+
+def _make_private(folder: Path) -> None:
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(mode=_PRIVATE, exist_ok=True)
+    if not stat.S_ISDIR(folder.stat().st_mode):
+        raise NotADirectoryError(20, "is not a folder", str(folder))

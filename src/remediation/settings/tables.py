@@ -1,0 +1,133 @@
+"""The tables of ``remediation.toml``: one class each, every key with its default and its meaning."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator
+
+from remediation.model.base import Duration, Frozen
+
+_HOST_ID = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+
+
+def _autoload(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ValueError("must be true, false, or a list of names of entry points")
+
+
+class HostTable(Frozen):
+    """``[host]``: who this host is, and what it loads."""
+
+    id: str = ""
+    """Names the host in its journal and keys: 1-63 of a-z, 0-9, '.' and '-', letter or digit at both ends. `init` makes one."""
+    home: Path | None = None
+    """The folder of the journal and the inbox. Default: the file's own, if that is a home, else ``.remediation`` beside it."""
+    plugins: tuple[str, ...] = ()
+    """Modules with hooks, beside what entry points bring."""
+    autoload: Annotated[bool | tuple[str, ...], BeforeValidator(_autoload)] = True
+    """Which plugins installed packages may bring through the entry-point group ``remediation``: all, none, or those named."""
+
+    @field_validator("id")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if value and not _HOST_ID.fullmatch(value):
+            raise ValueError("must be 1-63 of a-z, 0-9, '.' and '-', with a letter or digit at both ends")
+        return value
+
+
+class Gate(Frozen):
+    """``[gate]``: what the host may do alone."""
+
+    profile: Literal["observe", "supervised", "collaborative", "autonomous"] = "supervised"
+    """How far the host may go without a person."""
+    confidence_threshold: StrictInt = Field(default=70, ge=0, le=100)
+    """Findings below it ask a person."""
+
+
+class Limits(Frozen):
+    """``[limits]``: how much the host may do."""
+
+    attempts_per_incident: StrictInt = Field(default=3, ge=1, le=100)
+    """Attempts before an incident is given to people."""
+    cooldown: Duration = timedelta(minutes=5)
+    """Pause after an incident has settled before the same subject is acted on again."""
+    changes_per_hour: StrictInt = Field(default=20, ge=1)
+    """More applied plans an hour pause everything, and people are told."""
+    concurrency: StrictInt = Field(default=16, ge=1, le=1024)
+    """Subjects that are healed at a time."""
+    storm_subjects: StrictInt = Field(default=100, ge=2)
+    """Open incidents of one code; the next subjects fold into one storm incident."""
+    reports_in_flight: StrictInt = Field(default=1024, ge=1)
+    """Degradations taken in but not yet looked at; what is beyond waits in the journal."""
+
+
+class Disposables(Frozen):
+    """``[effects.disposable]``: what the operator declares re-creatable, so that destroying it loses nothing."""
+
+    globs: tuple[str, ...] = ()
+    """Paths; ``**`` matches any number of folders."""
+    units: tuple[str, ...] = ()
+    """Units of the service manager that may be restarted."""
+    argv_prefixes: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
+    """Beginnings of command lines that may be run without an undo."""
+    controls: tuple[str, ...] = ()
+    """Functions of the embedding host that may be called without an undo."""
+
+
+class Effects(Frozen):
+    """``[effects]``: what may be changed."""
+
+    roots: tuple[Path, ...] | None = None
+    """Folders and files that runbooks may change. Not set: what the configured sentinels watch. Empty: nothing."""
+    disposable: Disposables = Disposables()
+
+
+class RunbookTable(Frozen):
+    """``[runbooks."<id>"]``: one runbook's state, place and options."""
+
+    state: Literal["registered", "live", "quarantined"] = "registered"
+    """``registered`` observes only, ``live`` may act, ``quarantined`` is kept from acting."""
+    order: StrictInt | None = None
+    """Place on the ladder among the runbooks that match, smaller first; before those without one."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The runbook's own options; checked by the runbook."""
+
+
+class Ladder(Frozen):
+    """``[ladder]``: which runbook is tried first."""
+
+    order: tuple[str, ...] = ()
+    """Ids of runbooks, first to last; before those that are not listed."""
+
+
+class Channels(Frozen):
+    """``[channels]``: how people are told."""
+
+    command: tuple[str, ...] = ()
+    """Run for each notice, in the folder of the file, with the notice as JSON on its standard input. Empty: none."""
+    log: StrictBool = True
+    """Also write notices to the host's log."""
+
+
+class Keys(Frozen):
+    """``[keys]``: where the signing key and ``head.note`` lie."""
+
+    dir: Path | None = None
+    """Outside the home, and backed up apart from it. Default: ``$XDG_STATE_HOME/remediation/<host id>``."""
+
+
+def _as_tables(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("is one table; write its header with two brackets, [[…]]")  # noqa: TRY004 - pydantic takes ValueError
+    return value
+
+
+Tables = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_as_tables)]
+"""An array of tables whose keys are not known here."""

@@ -1,0 +1,87 @@
+"""The ``remediation.toml`` that `init` writes: every key with its default, commented out, and what it means."""
+
+from __future__ import annotations
+
+import secrets
+
+from remediation.settings.document import machine_name
+
+_TEMPLATE = """\
+# Settings of this host. Each key is shown with its default; take the '#' away to set it. Unknown keys are errors.
+# Relative paths are relative to this file. Durations: "250ms", "30s", "10m", "2h", "7d", or a number of seconds.
+# `remediation doctor` checks this file.
+
+[host]
+id = "{id}"          # names this host in its journal and keys; don't change it once the journal exists
+#home = "."                      # the folder of journal and inbox: this one
+#plugins = []                    # modules with hooks, e.g. ["my_package.runbooks"]
+#autoload = true                 # what installed packages may bring by entry points: true, false, or a list of names
+
+[gate]
+# What the host may do alone:
+#   observe        nothing; plans are recorded
+#   supervised     nothing; every plan asks a person
+#   collaborative  reversible and disposable plans that reach one process, at or above the confidence threshold
+#   autonomous     reversible and disposable plans that reach this machine, at or above it; the rest asks
+#profile = "supervised"
+#confidence_threshold = 70       # 0-100
+
+[limits]
+#attempts_per_incident = 3       # then people are told
+#cooldown = "5m"                 # per subject, after an incident has settled
+#changes_per_hour = 20           # more pause everything
+#concurrency = 16                # subjects healed at a time
+#storm_subjects = 100            # open incidents of one code; further subjects fold into one storm incident
+#reports_in_flight = 1024        # degradations taken in but not yet looked at; the others wait in the journal
+
+[effects]
+# Folders and files that runbooks may change. Without it: what the sentinels below watch. [] is nothing.
+#roots = ["/srv/app"]
+
+[effects.disposable]
+# What can be made again, so that destroying or restarting it loses nothing.
+#globs = []                      # paths, e.g. ["/srv/app/cache/**"]
+#units = []                      # units of the service manager, e.g. ["app.service"]
+#argv_prefixes = []              # beginnings of command lines, e.g. [["npm", "rebuild"]]
+#controls = []                   # functions of the embedding host
+
+[ladder]
+#order = []                      # ids of runbooks, first to be tried first
+
+[channels]
+#command = []                    # run for each notice to people, with the notice as JSON on its standard input
+#log = true                      # write notices to the host's log, too
+
+[keys]
+# The signing key and head.note (the newest signed head that left the process): outside the home, backed up apart from it.
+#dir = "~/.local/state/remediation/{id}"    # by default under $XDG_STATE_HOME, if set
+
+# One table for each runbook that is not to stay as it is; `remediation runbooks` lists their ids.
+#[runbooks."stale-lock-file"]
+#state = "registered"            # registered (observes only) | live (may act) | quarantined
+#order = 1                       # place among the runbooks that match, smaller first
+#options = {{}}
+
+# What is watched: one [[sentinels.<kind>]] for each thing.
+#[[sentinels.sqlite]]
+#path = "app.db"
+#every = "30s"
+#backups = ["backups/app-*.db"]
+
+# Jobs that are run, and whose failures are degradations: one [[jobs]] each.
+#[[jobs]]
+#name = "build-pages"
+#command = ["python", "scripts/build.py"]
+#cwd = "site"
+#every = "10m"                   # or cron = "*/10 * * * *"
+"""
+
+
+def new_host_id() -> str:
+    """An id for a new host: this machine's name and a random part, so that two hosts of one machine don't share keys."""
+    return f"{machine_name()}-{secrets.token_hex(3)}"
+
+
+def template(host_id: str) -> str:
+    """The text of a first ``remediation.toml`` for the host `host_id`."""
+    return _TEMPLATE.format(id=host_id)
