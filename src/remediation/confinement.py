@@ -67,6 +67,11 @@ class AllowedRoots:
                 )
         return wanted
 
+    def barred(self, path: str | os.PathLike[str]) -> bool:
+        """See `ports.effect.Roots.barred`."""
+        real = Path(os.path.realpath(path))
+        return any(real == barred or barred in real.parents for barred in self.excluded)
+
     def root_of(self, path: Path) -> Path:
         """
         The root that holds `path`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -68,6 +69,15 @@ class BlobStore(Protocol):
     def path(self, ref: BlobRef) -> Path:
         """Where the content lies, for reading or copying only."""
 
+    def put_blocking(self, data: bytes) -> BlobRef:
+        """Like `put`, for code that already runs in a worker thread."""
+
+    def put_open_blocking(self, descriptor: int) -> BlobRef:
+        """Store the content of an open regular file, from its start, in a worker thread; the file offset is left at the end."""
+
+    def get_blocking(self, ref: BlobRef) -> bytes:
+        """Like `get`, for code that already runs in a worker thread."""
+
 
 class Roots(Protocol):
     """Which paths may be changed. See `remediation.confinement.AllowedRoots`."""
@@ -78,6 +88,19 @@ class Roots(Protocol):
 
         Raises:
             OutsideRoots: outside every root, the home or the keys, or a component on the way is a symbolic link.
+
+        """
+
+    def barred(self, path: str | os.PathLike[str]) -> bool:
+        """Whether `path`, its links followed, lies in the home or the keys: not even to be read for a copy."""
+
+    def open_parent(self, path: str | os.PathLike[str]) -> AbstractContextManager[tuple[int, str]]:
+        """
+        A descriptor of the directory that holds `path`, opened without following any link, and the last name.
+
+        Raises:
+            OutsideRoots: as `check`, or a component turned into a link meanwhile.
+            FileNotFoundError: a directory on the way is missing.
 
         """
 
@@ -180,6 +203,7 @@ class Effect(Frozen, abc.ABC, Generic[P, O]):
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     promise: ClassVar[Promise]
+    """What values of this kind promise unless they say otherwise; read `promised`."""
     prepared_type: ClassVar[type[Prepared]]
     output_type: ClassVar[type[Output]]
 
@@ -190,6 +214,10 @@ class Effect(Frozen, abc.ABC, Generic[P, O]):
             if len(arguments) == 2 and all(isinstance(item, type) for item in arguments):
                 cls.prepared_type, cls.output_type = arguments
                 return
+
+    def promised(self, context: EffectContext) -> Promise:
+        """What this value promises, where it depends on its fields or on the host. Default: the kind's `promise`."""
+        return self.promise
 
     def reversibility(self, context: EffectContext) -> Reversibility:
         """What is lost when this was wrong. Default: `reversible`."""
