@@ -1,0 +1,96 @@
+"""From typed entries to stored rows and back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from remediation.errors import JournalDamaged, NotCanonical
+from remediation.journal.store import Row
+from remediation.model.entries import Entry, EntryHead, Record, decode
+from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, payload_digest
+
+STREAM_CAP = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry that is ready but for its place."""
+
+    entry: Entry
+    body: bytes
+    salt: bytes
+    payload: str
+
+
+def draft(entry: Entry) -> Draft:
+    """Encode `entry`'s body and commit to it.
+
+    Raises:
+        NotCanonical: outside the JSON domain, or larger than 256 KiB.
+    """
+    body = entry.body()
+    if len(body) > MAX_BODY_BYTES:
+        raise NotCanonical(
+            f"a {entry.type} of {len(body)} bytes is larger than the {MAX_BODY_BYTES} that an entry may have; keep large content as a blob"
+        )
+    salt = os.urandom(SALT_BYTES)
+    return Draft(entry, body, salt, payload_digest(salt, body))
+
+
+def place(
+    prepared: Draft, *, origin: str, seq: int, event_id: str, stream: str, stream_seq: int, time: str, frame: tuple[str, str | None, str | None]
+) -> tuple[Row, Record]:
+    """The row and the record of a draft at its place; `frame` is actor, causation, correlation.
+
+    Raises:
+        NotCanonical: the leaf is larger than 65,535 bytes.
+    """
+    actor, causation, correlation = frame
+    type_ = prepared.entry.type
+    leaf = Leaf(origin, seq, event_id, stream, stream_seq, type_, time, actor, causation, correlation, prepared.payload).encode()
+    if len(leaf) > MAX_LEAF_BYTES:
+        raise NotCanonical(f"the frame of a {type_} has {len(leaf)} bytes; {MAX_LEAF_BYTES} is the limit")
+    row = Row(seq, event_id, stream, stream_seq, type_, time, leaf, prepared.salt, prepared.body)
+    head = EntryHead(seq, event_id, stream, stream_seq, type_, time, actor, causation, correlation)
+    return row, Record(head, prepared.entry)
+
+
+def record(row: Row) -> Record:
+    """The typed record of a stored row. Checks the body against the leaf.
+
+    Raises:
+        JournalDamaged: columns, leaf and body do not belong together.
+        JournalTooNew: of a type or version that this release doesn't know.
+    """
+    try:
+        leaf = Leaf.parse(row.leaf)
+    except NotCanonical as error:
+        raise JournalDamaged(f"entry {row.seq}: {error}") from error
+    if (leaf.seq, leaf.id, leaf.stream, leaf.stream_seq, leaf.type, leaf.time) != (
+        row.seq,
+        row.event_id,
+        row.stream,
+        row.stream_seq,
+        row.type,
+        row.time,
+    ):
+        raise JournalDamaged(f"entry {row.seq}: its columns contradict its leaf")
+    head = EntryHead(leaf.seq, leaf.id, leaf.stream, leaf.stream_seq, leaf.type, leaf.time, leaf.actor, leaf.causation, leaf.correlation)
+    if row.body is None or row.salt is None:
+        return Record(head, None)
+    if payload_digest(row.salt, row.body) != leaf.payload:
+        raise JournalDamaged(f"entry {row.seq}: its body is not the one that was signed; run `remediation journal verify`")
+    return Record(head, decode(row.type, row.body))
+
+
+def derived_id(event_id: str, index: int) -> str:
+    """The id of the entry number `index` of an append with `event_id`."""
+    return event_id if index == 0 else hashlib.sha256(f"{event_id}:{index}".encode()).hexdigest()[:32]
+
+
+def plain(entry: Entry) -> dict[str, Any]:
+    """The fields of an entry as JSON values, defaults included, for people and programs."""
+    return entry.model_dump(mode="json")

@@ -1,0 +1,340 @@
+"""IntentJournal: the signed, append-only ledger, as one writer of possibly several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import structlog
+
+from remediation.errors import JournalDamaged, JournalError, JournalUnavailable, NotCanonical
+from remediation.journal import encoding
+from remediation.journal.head import HeadNote
+from remediation.journal.lock import WriterLock
+from remediation.journal.placing import Placing, Request
+from remediation.journal.reading import JournalReader
+from remediation.journal.store import JournalStore, StreamTaken, Unit
+from remediation.journal.tree import SignedTree
+from remediation.model.base import timestamp
+from remediation.model.entries import Entry, Position, Record
+from remediation.ports.clock import Clock
+from remediation.ports.journal import ANY, Expected, Fold, Guard
+
+BATCH = 512
+HEAD_PACE = 1.0
+"""Seconds between two writings of `head.note` while commits go on; it is also written before any note leaves the process."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    committed: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def announce(self, size: int) -> None:
+        self.committed = size
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
+
+
+class IntentJournal(JournalReader):
+    """See `remediation.ports.journal.Journal` for the guarantees of `append`, `read` and `follow`.
+
+    Made by `open`; closed by `close`. Belongs to one event loop.
+    """
+
+    def __init__(self, store: JournalStore, tree: SignedTree, lock: WriterLock, head: HeadNote, clock: Clock, actor: str) -> None:
+        super().__init__(store)
+        self._tree = tree
+        self._lock = lock
+        self._head = head
+        self._clock = clock
+        self._actor = actor
+        self._folds: list[Fold] = []
+        self._queue: list[Request] = []
+        self._wake = asyncio.Event()
+        self._progress = _Progress()
+        self._broken: Exception | None = None
+        self._closing = False
+        self._placing = Placing()
+        self._unpublished = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._log = structlog.get_logger("remediation.journal")
+
+    @classmethod
+    async def open(
+        cls, store: JournalStore, tree: SignedTree, lock: WriterLock, head: HeadNote, clock: Clock, *, actor: str, folds: Sequence[Fold] = ()
+    ) -> Self:
+        """Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`.
+
+        Raises:
+            JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: not opened.
+        """
+        journal = cls(store, tree, lock, head, clock, actor)
+        journal._folds = list(folds)
+        lock.open()
+        try:
+            await store.open()
+            await lock.acquire()
+            try:
+                await journal._load()
+            finally:
+                lock.release()
+        except BaseException:
+            await store.close()
+            lock.close()
+            raise
+        journal._tasks = [asyncio.create_task(journal._write_on(), name="journal writer"), asyncio.create_task(journal._publish_on())]
+        return journal
+
+    async def close(self) -> None:
+        """Finish what is queued, write `head.note`, close. Later appends raise `JournalUnavailable`."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        if self._tasks:
+            await self._tasks[0]
+            self._tasks[1].cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tasks[1]
+        with contextlib.suppress(JournalError, OSError):
+            await self.publish()
+        await self._lock.acquire()
+        try:
+            await self._store.close()
+        finally:
+            self._lock.release()
+            self._lock.close()
+        self._progress.announce(self._progress.committed)
+
+    @property
+    def size(self) -> int:
+        """Number of committed entries that this process knows of."""
+        return self._progress.committed
+
+    @property
+    def origin(self) -> str:
+        """The log's name: ``<host-id>/remediation/<log-id>``."""
+        return self._tree.origin
+
+    # -- appending -----------------------------------------------------------------------------------------------------
+
+    async def append(
+        self,
+        stream: str,
+        entries: Sequence[Entry],
+        *,
+        expected: int | Expected = ANY,
+        guard: Guard | None = None,
+        actor: str = "",
+        causation: str | None = None,
+        correlation: str | None = None,
+        event_id: str | None = None,
+    ) -> Position:
+        """Append `entries` to `stream`, durably; see `remediation.ports.journal.Journal.append`."""
+        if self._closing:
+            raise JournalUnavailable("the journal is closed")
+        if not entries or not stream or len(stream) > encoding.STREAM_CAP:
+            raise NotCanonical(f"an append needs entries and a stream of 1 to {encoding.STREAM_CAP} characters")
+        drafts = [encoding.draft(entry) for entry in entries]
+        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        frame = (actor or self._actor, causation, correlation)
+        self._queue.append(Request(stream, drafts, expected, guard, frame, event_id, future))
+        self._wake.set()
+        return await future
+
+    async def durable(self, seq: int) -> None:
+        """Return when the entry `seq` is committed.
+
+        Raises:
+            JournalUnavailable: the journal failed or closed before that.
+        """
+        while self._progress.committed <= seq:
+            if self._closing or self._broken:
+                raise JournalUnavailable(f"entry {seq} is not durable: {self._broken or 'the journal is closed'}")
+            await self._progress.moved.wait()
+
+    async def refresh(self) -> None:
+        """Fold what other processes have appended; opens the journal again if it had failed.
+
+        Raises:
+            JournalError: it still can't be used.
+        """
+        if self._broken is None and self._lock.size_hint() == self._tree.size:
+            return
+        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._queue.append(Request("", [], ANY, None, (self._actor, None, None), None, future))
+        self._wake.set()
+        await future
+
+    async def publish(self) -> str:
+        """Make `head.note` durable at the present head and return that note: only such a note may leave the process.
+
+        Raises:
+            OSError: `head.note` can't be written.
+        """
+        if self._unpublished:
+            note = self._unpublished
+            await self._lock.acquire()
+            try:
+                await asyncio.to_thread(self._head.advance, note)
+            finally:
+                self._lock.release()
+            if self._unpublished == note:
+                self._unpublished = ""
+        return self._head.read()
+
+    # -- the writer task -----------------------------------------------------------------------------------------------
+
+    async def _write_on(self) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._lock.acquire()
+            batch: list[Request] = []
+            try:
+                try:
+                    await self._catch_up()
+                finally:
+                    batch = self._drain()
+                try:
+                    await self._commit(batch, trusting=True)
+                except StreamTaken:
+                    await self._load()
+                    await self._commit(batch, trusting=False)
+            except Exception as error:
+                # Whatever failed, nobody may wait for ever, and the next batch begins by reading the journal anew.
+                self._fail(error, batch)
+            finally:
+                self._lock.release()
+                self._progress.announce(self._progress.committed)
+
+    def _drain(self) -> list[Request]:
+        count = entries = 0
+        for request in self._queue:
+            entries += len(request.drafts)
+            if count and entries > BATCH:
+                break
+            count += 1
+        batch, self._queue = self._queue[:count], self._queue[count:]
+        return batch
+
+    async def _catch_up(self) -> None:
+        if self._broken is not None:
+            await self._store.close()
+            await self._store.open()
+            await self._load()
+        elif self._lock.size_hint() != self._tree.size:
+            await self._take_in()
+
+    async def _take_in(self) -> None:
+        """Fold what others committed, and check that it continues our tree."""
+        size, note = await self._store.head()
+        tree = self._tree
+        if size < tree.size:
+            raise JournalDamaged(f"the journal has {size} entries where {tree.size} were committed; it was replaced under a running host")
+        rows = []
+        async for row in self._rows(after=tree.size - 1, until=size):
+            rows.append(row)
+        tree.extend([row.leaf for row in rows])
+        tree.check(note)
+        for row in rows:
+            self._placing.saw(row.stream, row.stream_seq)
+            self._apply(encoding.record(row))
+        self._unpublished = note
+        self._progress.announce(size)
+        self._lock.mark(size)
+
+    async def _load(self) -> None:
+        """Read everything anew: the tree, the head, and all folds."""
+        size, note = await self._store.head()
+        await self._tree.load(self._store, size, note)
+        await self._tree.check_head(self._store, self._head.read())
+        self._placing.forget()
+        for fold in self._folds:
+            fold.reset()
+        if self._folds:
+            async for row in self._rows(after=-1, until=size):
+                self._apply(encoding.record(row))
+        self._unpublished = note
+        self._broken = None
+        self._lock.mark(size)
+        self._progress.announce(size)
+
+    async def _commit(self, batch: list[Request], *, trusting: bool) -> None:
+        batch = [request for request in batch if not request.future.done() or request.future.cancelled()]
+        await self._placing.look_up(self._store, batch, trusting=trusting)
+        time = timestamp(self._clock.now())
+        placed: list[tuple[Request, Position, list[Record]]] = []
+        rows = []
+        tree = self._tree
+        seq = tree.size
+        for request in batch:
+            try:
+                position, new = self._placing.place(request, tree.origin, seq, time)
+            except Exception as error:
+                request.refuse(error)
+                continue
+            records = [made for _, made in new]
+            rows += [row for row, _ in new]
+            seq += len(new)
+            # Folded at once, so that the guard of the next request sees it; a failed commit reads everything anew.
+            for made in records:
+                self._apply(made)
+            placed.append((request, position, records))
+        if rows:
+            old = tree.size
+            tiles, note = tree.grow([row.leaf for row in rows])
+            superseded = tree.superseded(old, time)
+            if superseded is not None and self._head.size() == superseded:
+                superseded = None
+            self._lock.mark(None)
+            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded))
+            self._lock.mark(tree.size)
+            self._unpublished = note
+            self._progress.announce(tree.size)
+        for request, position, _ in placed:
+            request.answer(position)
+
+    def _apply(self, made: Record) -> None:
+        for fold in self._folds:
+            fold.apply(made)
+
+    def _fail(self, error: Exception, batch: list[Request]) -> None:
+        self._broken = error
+        known = error if isinstance(error, JournalError) else JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
+        if not isinstance(error, JournalError):
+            self._log.error("journal failed", exc_info=error)
+        for request in batch:
+            request.refuse(known)
+
+    async def _publish_on(self) -> None:
+        while True:
+            await self._clock.sleep(HEAD_PACE)
+            if self._unpublished and self._broken is None:
+                try:
+                    await self.publish()
+                except OSError as error:
+                    self._log.error("head.note can't be written; nothing may be published until it can", error=str(error))
+
+    async def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
+        """Stored entries with seq > `after`, then each new one, also of other processes; ends when the journal closes."""
+        while True:
+            async for made in self.read(after=after):
+                after = made.seq
+                yield made
+            if self._closing:
+                return
+            moved = self._progress.moved
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(moved.wait(), 0.05)
+            if not moved.is_set():
+                with contextlib.suppress(JournalError):
+                    await self.refresh()

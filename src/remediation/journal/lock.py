@@ -1,0 +1,57 @@
+"""The writer lock: one writer at a time, over all processes of a machine.
+
+`journal.lock` is a file of its own, locked with ``flock``. Its content is a hint: the log's size after the last commit, or ``dirty`` while
+a commit is under way, so that a writer who finds its own size there knows without asking the database that nobody wrote in between.
+The database checks the size again inside each commit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import anyio.to_thread
+
+_WIDTH = 20
+
+
+class WriterLock:
+    """``flock`` on `path`. Released by the kernel when the process ends, however it ends. Not inherited by children."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Open the lock file, creating it if missing."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    async def acquire(self) -> None:
+        """Wait for the lock. The wait itself can't be cancelled half-way: a cancelled caller gets it and gives it back."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await anyio.to_thread.run_sync(fcntl.flock, self._descriptor, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def size_hint(self) -> int | None:
+        """The log's size as the last writer left it; `None` when unknown."""
+        text = os.pread(self._descriptor, _WIDTH, 0).strip()
+        return int(text) if text.isdigit() else None
+
+    def mark(self, size: int | None) -> None:
+        """Leave the log's size, or (`None`) that a commit is under way."""
+        text = b"dirty" if size is None else str(size).encode()
+        os.pwrite(self._descriptor, text.ljust(_WIDTH), 0)
+
+    def close(self) -> None:
+        """Close the file; releases the lock."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

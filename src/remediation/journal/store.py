@@ -1,0 +1,88 @@
+"""What the journal asks of storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from remediation.proof.tiles import Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry as stored. `salt` and `body` are `None` when the payload was erased."""
+
+    seq: int
+    event_id: str
+    stream: str
+    stream_seq: int
+    type: str
+    time: str
+    leaf: bytes
+    salt: bytes | None
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """All that one commit writes."""
+
+    expected_size: int
+    rows: Sequence[Row]
+    tiles: Sequence[Tile]
+    size: int
+    note: str
+    superseded: int | None
+    """Size of the checkpoint that this one replaces, if it need not be kept."""
+
+
+class StreamTaken(Exception):
+    """A unit would have put two entries at one place of a stream, or two under one id; nothing was written."""
+
+
+class JournalStore(Protocol):
+    """Entries, payloads, checkpoints and tiles.
+
+    Guarantees: `commit` is atomic and durable when it returns, and refuses when the log is not at `expected_size`; reads see whole
+    commits. The caller holds the writer lock around `commit` and `close`.
+    """
+
+    async def open(self) -> None:
+        """Open; checks the format.
+
+        Raises:
+            JournalUnavailable, JournalTooNew, JournalDamaged.
+        """
+
+    async def close(self) -> None:
+        """Close; safe to call twice."""
+
+    async def head(self) -> tuple[int, str]:
+        """The log's size and its newest checkpoint."""
+
+    async def commit(self, unit: Unit) -> None:
+        """Write a unit.
+
+        Raises:
+            StreamTaken: an entry's place or id is taken; nothing was written.
+            JournalUnavailable: it was not written, or that is unknown: close, open and look.
+        """
+
+    async def rows(self, after: int, limit: int, *, stream: str | None = None, types: Sequence[str] = ()) -> list[Row]:
+        """Up to `limit` rows with seq > `after`, in order. `stream` ending in ``/`` is a prefix."""
+
+    async def leaves(self, start: int, stop: int) -> list[bytes]:
+        """The leaves start <= seq < stop."""
+
+    async def tiles(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
+        """The stored tiles among `wanted` (level, n)."""
+
+    async def checkpoint(self, size: int) -> str | None:
+        """The stored checkpoint of exactly this size."""
+
+    async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
+        """How many entries each of `streams` has."""
+
+    async def by_ids(self, ids: Sequence[str]) -> Mapping[str, Row]:
+        """The rows with these event ids."""

@@ -1,0 +1,256 @@
+"""The journal in one SQLite file: WAL, ``synchronous=FULL``, one hop to the database thread for each commit."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
+from remediation.journal.store import Row, StreamTaken, Unit
+from remediation.stores.filesystem import network_filesystem
+
+APPLICATION_ID = 0x52454D44  # "REMD"
+FORMAT = 1
+_COLUMNS = "e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time, e.leaf, p.salt, p.body"
+_FROM = "FROM entry e LEFT JOIN payload p ON p.seq = e.seq"
+_CHUNKS = (64, 8, 1)
+
+
+class _UnitConnection(sqlite3.Connection):
+    """A connection whose `commit` runs a whole unit of work, so that aiosqlite's one hop to its thread covers all of it."""
+
+    unit: Callable[[sqlite3.Connection], None] | None = None
+
+    def commit(self) -> None:
+        unit, self.unit = self.unit, None
+        if unit is not None:
+            unit(self)
+
+
+@functools.cache
+def _insert(table: str, columns: int, rows: int) -> str:
+    # Many rows a statement: each statement costs the database thread one hand-over of the interpreter lock.
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants only
+
+
+def create(path: Path, note: str) -> None:
+    """Make a new, empty journal whose first checkpoint is `note` (size 0).
+
+    Raises:
+        JournalUnavailable: the file exists, or can't be made here.
+    """
+    refuse_network_filesystem(path)
+    if path.exists():
+        raise JournalUnavailable(f"{path} exists already; a journal is never overwritten")
+    schema = importlib.resources.files("remediation.stores").joinpath("schema.sql").read_text("utf-8")
+    try:
+        connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            os.chmod(path, 0o600)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};")
+            connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise JournalUnavailable(f"can't create the journal {path}: {error}") from error
+
+
+def refuse_network_filesystem(path: Path) -> None:
+    """Raise JournalUnavailable when `path` would lie on a network file system, where SQLite's locks and WAL can't be trusted."""
+    kind = network_filesystem(path)
+    if kind:
+        raise JournalUnavailable(f"{path} lies on {kind}, a network file system; SQLite's WAL needs a local one. Choose a home on a local disk")
+
+
+class SqliteJournalStore:
+    """See `remediation.journal.store.JournalStore`. With `readonly`, `commit` is not available, and no key or lock is needed."""
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        self._path = path
+        self._readonly = readonly
+        self._writer: aiosqlite.Connection | None = None
+        self._raw: _UnitConnection | None = None
+        self._reader: aiosqlite.Connection | None = None
+
+    async def open(self) -> None:
+        if not self._path.exists():
+            raise JournalUnavailable(f"there is no journal at {self._path}; `remediation init` makes one")
+        refuse_network_filesystem(self._path)
+        try:
+            # A writable connection also for readers where allowed: the first reader of a WAL database must be able to recover it.
+            self._reader = await self._connect(sqlite3.Connection)
+            await self._check_format(self._reader)
+            await self._reader.execute("PRAGMA query_only = ON")
+            if not self._readonly:
+                self._writer = await self._connect(self._make_raw)
+                await self._configure(self._writer)
+        except sqlite3.Error as error:
+            await self.close()
+            raise self._translated(error) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    def _make_raw(self, *args: Any, **kwargs: Any) -> _UnitConnection:
+        self._raw = _UnitConnection(*args, **kwargs)
+        return self._raw
+
+    async def _connect(self, factory: Any) -> aiosqlite.Connection:
+        writable = os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
+        address = f"{self._path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
+        return await aiosqlite.connect(address, uri=True, factory=factory, isolation_level=None, timeout=10.0, cached_statements=256)
+
+    async def _check_format(self, connection: aiosqlite.Connection) -> None:
+        application = await _one(connection, "PRAGMA application_id")
+        version = await _one(connection, "PRAGMA user_version")
+        if application != APPLICATION_ID:
+            raise JournalDamaged(f"{self._path} is a SQLite database, but not a journal of remediation")
+        if version > FORMAT:
+            raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
+
+    async def _configure(self, connection: aiosqlite.Connection) -> None:
+        mode = await _one(connection, "PRAGMA journal_mode = WAL")
+        await connection.execute("PRAGMA synchronous = FULL")
+        synchronous = await _one(connection, "PRAGMA synchronous")
+        if mode != "wal" or synchronous != 2:
+            raise JournalUnavailable(f"{self._path}: SQLite gave journal_mode={mode}, synchronous={synchronous}, not WAL and FULL")
+
+    async def close(self) -> None:
+        writer, self._writer, self._raw = self._writer, None, None
+        reader, self._reader = self._reader, None
+        for connection in (reader, writer):
+            if connection is not None:
+                try:
+                    await connection.close()
+                except (sqlite3.Error, ValueError):
+                    continue
+
+    async def head(self) -> tuple[int, str]:
+        rows = await self._query("SELECT coalesce((SELECT max(seq) FROM entry), -1) + 1, (SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1)")
+        size, note = rows[0]
+        if note is None:
+            raise JournalDamaged(f"{self._path} holds no checkpoint")
+        return size, note
+
+    async def commit(self, unit: Unit) -> None:
+        if self._writer is None or self._raw is None:
+            raise JournalUnavailable("the journal is not open for writing")
+        self._raw.unit = functools.partial(_write, unit)
+        try:
+            await self._writer.commit()
+        except sqlite3.IntegrityError as error:
+            raise StreamTaken(str(error)) from error
+        except (sqlite3.Error, ValueError) as error:
+            raise self._translated(error) from error
+
+    async def rows(self, after: int, limit: int, *, stream: str | None = None, types: Sequence[str] = ()) -> list[Row]:
+        where, values = ["e.seq > ?"], [after]
+        order = "e.seq"
+        parameters: list[Any] = list(values)
+        if stream is not None and stream.endswith("/"):
+            where.append("e.stream >= ? AND e.stream < ?")
+            parameters += [stream, stream[:-1] + "0"]  # "0" follows "/"
+        elif stream is not None:
+            where.append("e.stream = ?")
+            parameters.append(stream)
+        if types:
+            where.append(f"e.type IN ({', '.join('?' * len(types))})")
+            parameters += types
+        sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"  # noqa: S608 - constants only
+        return [Row(*row) for row in await self._query(sql, (*parameters, limit))]
+
+    async def leaves(self, start: int, stop: int) -> list[bytes]:
+        return [row[0] for row in await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))]
+
+    async def tiles(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
+        found = {}
+        for level, n in wanted:
+            for (data,) in await self._query("SELECT data FROM tile WHERE level = ? AND n = ?", (level, n)):
+                found[level, n] = data
+        return found
+
+    async def checkpoint(self, size: int) -> str | None:
+        rows = await self._query("SELECT note FROM checkpoint WHERE size = ?", (size,))
+        return rows[0][0] if rows else None
+
+    async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
+        lengths = dict.fromkeys(streams, 0)
+        for some in _batches(streams, 500):
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT stream, max(stream_seq) + 1 FROM entry WHERE stream IN ({marks}) GROUP BY stream"  # noqa: S608 - marks only
+            lengths.update(await self._query(sql, tuple(some)))
+        return lengths
+
+    async def by_ids(self, ids: Sequence[str]) -> Mapping[str, Row]:
+        found: dict[str, Row] = {}
+        for some in _batches(ids, 500):
+            marks = ", ".join("?" * len(some))
+            for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.event_id IN ({marks})", tuple(some)):  # noqa: S608 - marks only
+                found[row[1]] = Row(*row)
+        return found
+
+    async def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        if self._reader is None:
+            raise JournalUnavailable("the journal is closed")
+        try:
+            return list(await self._reader.execute_fetchall(sql, parameters))
+        except (sqlite3.Error, ValueError) as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.DatabaseError) and re.search("malformed|not a database|corrupt", str(error)):
+            return JournalDamaged(f"{self._path} is damaged ({error}); `remediation journal verify` says what is still proven")
+        return JournalUnavailable(
+            f"the journal {self._path} can't be used: {error}. Nothing more is applied until it can; check disk space, permissions and mounts"
+        )
+
+
+def _batches(items: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+async def _one(connection: aiosqlite.Connection, sql: str) -> Any:
+    rows = list(await connection.execute_fetchall(sql))
+    return rows[0][0]
+
+
+def _write(unit: Unit, connection: sqlite3.Connection) -> None:
+    execute = connection.execute
+    execute("BEGIN IMMEDIATE")
+    try:
+        (last,) = execute("SELECT max(seq) FROM entry").fetchone()
+        if (-1 if last is None else last) + 1 != unit.expected_size:
+            raise sqlite3.OperationalError("the log moved on although its writer lock was held; another program writes to it")
+        rows = unit.rows
+        start = 0
+        for size in _CHUNKS:
+            while len(rows) - start >= size:
+                some = rows[start : start + size]
+                start += size
+                execute(
+                    _insert("entry", 7, size),
+                    [value for row in some for value in (row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, row.leaf)],
+                )
+                execute(_insert("payload", 3, size), [value for row in some for value in (row.seq, row.salt, row.body)])
+        if unit.tiles:
+            connection.executemany("INSERT OR REPLACE INTO tile VALUES (?, ?, ?)", [tuple(tile) for tile in unit.tiles])
+        if unit.superseded is not None:
+            execute("DELETE FROM checkpoint WHERE size = ?", (unit.superseded,))
+        execute("INSERT INTO checkpoint VALUES (?, ?)", (unit.size, unit.note))
+        execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            execute("ROLLBACK")
+        raise
