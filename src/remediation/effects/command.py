@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from remediation.effects.fields import AbsolutePath, TimeSpan, shown, touched
+from remediation.effects.fields import AbsolutePath, TimeSpan
 from remediation.errors import EffectRefused
-from remediation.model.plan import BlobRef, Probe, Promise
+from remediation.model.plan import Probe, Promise
 from remediation.model.runbook import Radius
 from remediation.ports.effect import Effect, EffectContext, Output, Prepared, SecretRef, Touches
 

@@ -84,9 +84,9 @@ class HostControls(Mapping[str, Control]):
         """
         Let runbooks have `function` called as `name`.
 
-        `function`, `probe` and `undo` are plain or async, and are called with the effect's arguments by keyword; one that has a parameter
-        `key` (or takes any keyword) is also given ``key=``, the same text for each call that belongs to one effect. Plain functions
-        run in a worker thread, so they must be thread-safe, and a call that is cancelled is waited for.
+        `function`, `probe` and `undo` are plain or async, and are called with the effect's arguments by keyword; one that has a
+        parameter `key` (or takes any keyword) is also given ``key=``, the same text for each call that belongs to one effect.
+        Plain functions run in a worker thread, so they must be thread-safe, and a call that is cancelled is waited for.
 
         Args:
             name: 1-64 of a-z, 0-9, ``_``, ``.`` and ``-``.

@@ -15,10 +15,11 @@ class DeclaredDisposable:
 
     Args:
         units: systemd units whose processes may be stopped and restarted.
-        argv_prefixes: Commands that may be run without an undo: an argv is covered if it *begins* with one of these, element by element.
+        argv_prefixes: Commands that may be run without an undo. An argv is covered if it *begins* with one of these, element by
+            element: whatever follows is covered too.
         controls: Names of host controls.
-        globs: Absolute path patterns: ``*`` and ``?`` stay inside one path component, ``**`` spans any number of them. ``/a/**`` covers
-            everything below ``/a``, not ``/a`` itself.
+        globs: Absolute path patterns. ``*`` and ``?`` stay inside one path component, ``**`` spans any number of them:
+            ``/a/**`` covers everything below ``/a``, not ``/a`` itself.
 
     """
 

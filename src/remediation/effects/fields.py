@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ def _load_path(value: Any) -> Path:
     if isinstance(value, str) and value.startswith(_BASE64):
         return Path(os.fsdecode(base64.b64decode(value.removeprefix(_BASE64), validate=True)))
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise ValueError("must be a path, as text or pathlib.Path")
+        raise ValueError("must be a path, as text or pathlib.Path")  # noqa: TRY004 - pydantic collects ValueErrors
     path = Path(value)
     if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
         raise ValueError("must be an absolute path without '..'; use ctx.confined() or ctx.subject_path()")
@@ -36,13 +35,15 @@ def _dump_path(path: Path) -> str:
 
 
 AbsolutePath = Annotated[Path, BeforeValidator(_load_path), PlainSerializer(_dump_path, return_type=str)]
-"""An absolute, lexically normal path. In a record it is text; ``base64:…`` if its bytes are not UTF-8 (no absolute path begins so)."""
+"""An absolute, lexically normal path. In a record it is text; ``base64:…`` if its bytes are not UTF-8 (no absolute path begins
+so)."""
 
 TimeSpan = Annotated[Duration, PlainSerializer(lambda span: f"{milliseconds(span)}ms", return_type=str)]
 """A duration that is read as `remediation.model.base.Duration` and recorded in whole milliseconds."""
 
 BigInteger = Annotated[int, PlainSerializer(str, return_type=str)]
-"""An integer that may reach 2**53 (nanoseconds, inode numbers): recorded as decimal text, so that every JSON reader keeps it exact."""
+"""An integer that may reach 2**53 (nanoseconds, inode numbers): recorded as decimal text, so that every JSON reader keeps it
+exact."""
 
 
 def _load_json(value: Any) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def _load_json(value: Any) -> dict[str, Any]:
         except (TypeError, RecursionError) as error:
             raise ValueError(f"must hold JSON values only: {error}") from error
     if not isinstance(loaded, dict):
-        raise ValueError("must be a mapping with text keys")
+        raise ValueError("must be a mapping with text keys")  # noqa: TRY004 - pydantic collects ValueErrors
     return loaded
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from remediation.effects.fields import AbsolutePath, TimeSpan, shown, touched
+from remediation.effects.fields import TimeSpan
 from remediation.errors import EffectRefused
-from remediation.model.plan import BlobRef, Probe, Promise
-from remediation.model.runbook import Radius
-from remediation.ports.effect import Effect, EffectContext, Output, Prepared, SecretRef, Touches
+from remediation.model.plan import Probe, Promise
+from remediation.ports.effect import Effect, EffectContext, Output, Prepared, Touches
 
 
 class TerminateProcess(Effect[Prepared, Output]):
