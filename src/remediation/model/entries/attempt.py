@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from remediation.model.base import Frozen
 from remediation.model.entries.base import Entry
 from remediation.model.plan import PlanRecord, Receipt
-from remediation.model.runbook import Finding, Verdict
+from remediation.model.runbook import Finding, Level, Verdict
 
 
 class GateReason(Frozen):
@@ -35,6 +35,7 @@ class AttemptPlanned(Entry):
     number: int
     """1 for the incident's first attempt."""
     runbook: str
+    level: Level
     code_digest: str
     instance: str
     """The host instance that decided."""

@@ -1,0 +1,121 @@
+"""The gate: whether a plan may be applied now. A table; the strictest row wins, and every row that speaks is a reason.
+
+Precedence: ``refuse > wait > observe > ask > proceed`` (design, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from remediation.model.entries import GateReason, GateRecord
+from remediation.model.plan import PlanRecord
+from remediation.model.runbook import Radius, Reversibility, RunbookSpec
+
+Decision = Literal["proceed", "ask", "observe", "wait", "refuse"]
+Profile = Literal["observe", "supervised", "collaborative", "autonomous"]
+STRICTNESS: tuple[Decision, ...] = ("proceed", "ask", "observe", "wait", "refuse")
+HIGH_RISK = frozenset({"data-loss", "auth", "payments"})
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the gate knows beside the plan."""
+
+    profile: Profile
+    threshold: int
+    state: Literal["registered", "live", "degraded", "quarantined", "deprecated"]
+    """Of the runbook."""
+    paused: str = ""
+    """Reason of a pause in force; empty for none."""
+    fenced_by: str = ""
+    """The incident whose failed revert fences the subject."""
+    cooldown_until: int = 0
+    """Milliseconds since 1970 UTC; 0 for none."""
+    changes_left: int = 1
+    """Changes still allowed in the current hour."""
+    first_stage: bool = True
+    secrets: str = ""
+    """Where the redactor fired in the plan."""
+
+
+Row = tuple[str, Decision, str, int]
+
+
+def admit(situation: Situation, spec: RunbookSpec, *, now: int) -> GateRecord:
+    """What can be said before the precondition: pauses, fences, limits."""
+    return _decided(list(_situation_rows(situation, spec, now)))
+
+
+def gate(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situation, *, now: int) -> GateRecord:
+    """Whether `plan` may be applied at `now` (milliseconds)."""
+    rows = [
+        *_situation_rows(situation, spec, now),
+        *_declaration_rows(plan, spec, situation),
+        *_lifecycle_rows(spec, situation),
+        *_consent_rows(plan, confidence, spec, situation),
+    ]
+    return _decided(rows)
+
+
+def _situation_rows(situation: Situation, spec: RunbookSpec, now: int) -> Iterator[Row]:
+    if situation.paused:
+        yield "pause", "wait", f"healing is paused: {situation.paused}", 0
+    if situation.fenced_by:
+        yield "fence", "refuse", f"the subject is fenced: a revert failed in incident {situation.fenced_by}", 0
+    if situation.cooldown_until > now:
+        yield "cooldown", "wait", "the subject was changed a short while ago", situation.cooldown_until
+    if situation.first_stage and situation.changes_left <= 0:
+        yield "change-rate", "refuse", "as many changes were made in the last hour as [limits] changes_per_hour allows", 0
+
+
+def _declaration_rows(plan: PlanRecord, spec: RunbookSpec, situation: Situation) -> Iterator[Row]:
+    if plan.reversibility.rank > spec.reversibility.rank:
+        yield (
+            "reversibility",
+            "refuse",
+            f"the plan is {plan.reversibility.value}, but {spec.id} declares {spec.reversibility.value} at worst",
+            0,
+        )
+    if plan.radius.rank > spec.blast_radius.rank:
+        yield "radius", "refuse", f"the plan reaches the {plan.radius.value}, but {spec.id} declares {spec.blast_radius.value}", 0
+    if situation.secrets:
+        yield "secrets", "refuse", f"the plan holds what looks like a secret ({situation.secrets}); use a SecretRef", 0
+
+
+def _lifecycle_rows(spec: RunbookSpec, situation: Situation) -> Iterator[Row]:
+    if situation.state in ("registered", "quarantined", "deprecated"):
+        how = {
+            "registered": f'promote it, or set [runbooks."{spec.id}"] state = "live"',
+            "quarantined": "release it after finding out why it failed",
+            "deprecated": "use its successor",
+        }[situation.state]
+        yield "lifecycle", "observe", f"{spec.id} is {situation.state}; {how}", 0
+    if situation.profile == "observe":
+        yield "profile", "observe", "the profile is observe: plans are recorded, nothing is applied", 0
+
+
+def _consent_rows(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situation) -> Iterator[Row]:
+    if plan.reversibility.rank >= Reversibility.PARTIAL.rank:
+        yield "lasting-loss", "ask", f"the plan is {plan.reversibility.value}" + (f": {plan.loses}" if plan.loses else ""), 0
+    if plan.radius is Radius.FLEET:
+        yield "fleet", "ask", "the plan reaches the whole fleet", 0
+    risky = sorted(HIGH_RISK & {*plan.tags, *spec.tags})
+    if risky:
+        yield "high-risk", "ask", f"tagged {', '.join(risky)}", 0
+    if situation.profile == "supervised":
+        yield "profile", "ask", "the profile is supervised: a person approves each plan", 0
+    elif situation.profile == "collaborative" and plan.radius is Radius.MACHINE:
+        yield "profile", "ask", "the profile is collaborative: plans that reach the machine need a person", 0
+    if situation.profile in ("collaborative", "autonomous") and confidence < situation.threshold:
+        yield "confidence", "ask", f"confidence {confidence} is below the threshold {situation.threshold}", 0
+
+
+def _decided(rows: Sequence[Row]) -> GateRecord:
+    if not rows:
+        return GateRecord(decision="proceed", reasons=(GateReason(row="allowed", decision="proceed", reason="no row of the gate objects"),))
+    strictest = max(rows, key=lambda row: STRICTNESS.index(row[1]))[1]
+    until = max((row[3] for row in rows if row[1] == "wait"), default=0) if strictest == "wait" else 0
+    reasons = tuple(GateReason(row=row, decision=decision, reason=reason) for row, decision, reason, _ in rows)
+    return GateRecord(decision=strictest, reasons=reasons, until=until)

@@ -1,0 +1,387 @@
+"""The incident: a closed state machine as frozen values, and how each entry moves it.
+
+Specification: ``docs/specs/incident-state-machine.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from remediation.model.base import Severity
+from remediation.model.entries import (
+    AttemptFinished,
+    AttemptPlanned,
+    DegradationCleared,
+    DegradationCoalesced,
+    DegradationReported,
+    EffectApplied,
+    EffectFailed,
+    EffectReverted,
+    EffectRevertFailed,
+    EffectStarted,
+    EffectUncertain,
+    Entry,
+    IncidentOpened,
+    IncidentReopened,
+    IncidentSettled,
+    IncidentWaiting,
+    StageApplied,
+    VerificationStarted,
+)
+from remediation.model.events import DegradationEvent, Provenance
+from remediation.model.plan import PlanRecord, Receipt
+from remediation.model.runbook import Finding, Level, Verdict
+
+UNDO = ":undo"
+"""Suffix of an effect's key where its undoing is meant."""
+
+
+class Status(StrEnum):
+    """How an incident stands."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    ESCALATED = "escalated"
+    HEAL_FAILED = "heal_failed"
+
+
+class Phase(StrEnum):
+    """What an open incident is at."""
+
+    DECIDING = "deciding"
+    WAITING = "waiting"
+    ACTING = "acting"
+    VERIFYING = "verifying"
+    SETTLED = "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of one runbook against the incident."""
+
+    id: str
+    number: int
+    runbook: str
+    level: Level
+    code_digest: str
+    instance: str
+    planned_at: int
+    finding: Finding
+    plans: tuple[PlanRecord, ...]
+    acted: bool
+    apply_ms: int
+    receipts: tuple[Receipt, ...] = ()
+    applied_stages: int = 0
+    started: tuple[str, ...] = ()
+    """Keys of *once* effects (or their undoing) that were started and have no word about their end."""
+    uncertain: tuple[str, ...] = ()
+    verification: VerificationStarted | None = None
+    verification_at: int = 0
+    verdict: Verdict | None = None
+    outcome: str = ""
+    reason: str = ""
+    revert: tuple[str, ...] = ()
+    """Keys still to be undone, in that order."""
+    reverted: tuple[str, ...] = ()
+    revert_failed: tuple[str, ...] = ()
+    finished_at: int = 0
+
+    @property
+    def plan(self) -> PlanRecord:
+        """The newest stage's plan."""
+        return self.plans[-1]
+
+    @property
+    def last_effect_at(self) -> int:
+        """When the newest receipt was made, milliseconds since 1970 UTC; 0 before."""
+        return max((receipt.at for receipt in self.receipts), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """All degradations with one fingerprint from first sight until settled. Times are milliseconds since 1970 UTC."""
+
+    id: str
+    stream: str
+    fingerprint: str
+    event: DegradationEvent
+    provenance: Provenance
+    opened_seq: int
+    opened_at: int
+    severity: Severity
+    version: int
+    """Entries in the stream."""
+    status: Status = Status.OPEN
+    phase: Phase = Phase.DECIDING
+    changed_at: int = 0
+    taken_in: bool = False
+    ladder: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    fresh_from: int = 0
+    """Attempts before this index belong to the time before a reopening: they don't count towards the cap."""
+    wait: IncidentWaiting | None = None
+    reports: int = 1
+    observed_at: int = 0
+    counter_evidence_at: int = 0
+    cleared_at: int = 0
+    held: bool = False
+    dirty: bool = False
+    settled_at: int = 0
+    reason: str = ""
+    analysis: str = ""
+    actions: tuple[str, ...] = field(default=())
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not settled."""
+        return self.status is Status.OPEN
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt under way: without outcome, or with something left to revert."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and (not last.outcome or last.revert) else None
+
+    @property
+    def runbook(self) -> str:
+        """Of the newest attempt; empty before one."""
+        return self.attempts[-1].runbook if self.attempts else ""
+
+    @property
+    def acted(self) -> int:
+        """Attempts that were allowed to act, since the incident was opened or reopened."""
+        return sum(attempt.acted for attempt in self.attempts[self.fresh_from :])
+
+    @property
+    def last_effect_at(self) -> int:
+        """When the newest effect of any attempt ended; 0 before."""
+        return max((attempt.last_effect_at for attempt in self.attempts), default=0)
+
+
+def stream_of(incident_id: str) -> str:
+    """The stream of an incident: ``incident/<fingerprint>/<random>`` for the id ``<fingerprint>-<random>``."""
+    fingerprint, _, rest = incident_id.partition("-")
+    return f"incident/{fingerprint}/{rest}"
+
+
+def id_of(stream: str) -> str:
+    """The incident's id of a stream; see `stream_of`."""
+    return stream.removeprefix("incident/").replace("/", "-", 1)
+
+
+def opened(entry: DegradationReported, *, stream: str, seq: int, at: int) -> Incident:
+    """The incident that begins with a report."""
+    event = entry.event
+    return Incident(
+        id=id_of(stream),
+        stream=stream,
+        fingerprint=event.fingerprint,
+        event=event,
+        provenance=entry.provenance,
+        opened_seq=seq,
+        opened_at=at,
+        changed_at=at,
+        severity=event.severity,
+        observed_at=event.observed_at or at,
+        version=1,
+    )
+
+
+def evolve(incident: Incident, entry: Entry, *, at: int) -> Incident:
+    """The incident after `entry`, journaled at time `at` (milliseconds). Unknown entries change nothing but the version."""
+    moved = _MOVES.get(type(entry))
+    base = replace(incident, version=incident.version + 1, changed_at=at)
+    return moved(base, entry, at) if moved is not None else base
+
+
+def _coalesced(incident: Incident, entry: DegradationCoalesced, at: int) -> Incident:
+    counter = entry.observed_at if entry.why == "counter-evidence" else incident.counter_evidence_at
+    return replace(
+        incident,
+        reports=max(incident.reports, entry.count),
+        severity=entry.severity,
+        observed_at=max(incident.observed_at, entry.observed_at),
+        counter_evidence_at=max(counter, incident.counter_evidence_at),
+    )
+
+
+def _cleared(incident: Incident, entry: DegradationCleared, at: int) -> Incident:
+    return replace(incident, cleared_at=max(incident.cleared_at, entry.observed_at))
+
+
+def _taken_in(incident: Incident, entry: IncidentOpened, at: int) -> Incident:
+    return replace(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
+
+
+def _waiting(incident: Incident, entry: IncidentWaiting, at: int) -> Incident:
+    return replace(incident, phase=Phase.WAITING, wait=entry)
+
+
+def _planned(incident: Incident, entry: AttemptPlanned, at: int) -> Incident:
+    skipped = dict(incident.skipped) | dict(entry.skipped)
+    acted = entry.gate.decision == "proceed"
+    current = incident.current
+    if current is not None and current.id == entry.attempt:
+        attempt = replace(current, plans=(*current.plans, entry.plan), acted=current.acted or acted, apply_ms=entry.apply_ms, instance=entry.instance)
+        attempts = (*incident.attempts[:-1], attempt)
+    else:
+        attempt = Attempt(
+            id=entry.attempt,
+            number=entry.number,
+            runbook=entry.runbook,
+            level=entry.level,
+            code_digest=entry.code_digest,
+            instance=entry.instance,
+            planned_at=at,
+            finding=entry.finding,
+            plans=(entry.plan,),
+            acted=acted,
+            apply_ms=entry.apply_ms,
+        )
+        attempts = (*incident.attempts, attempt)
+    phase = Phase.ACTING if acted else Phase.DECIDING
+    return replace(incident, phase=phase, wait=None, attempts=attempts, skipped=tuple(skipped.items()), reason=_withheld(entry))
+
+
+def _withheld(entry: AttemptPlanned) -> str:
+    if entry.gate.decision == "proceed":
+        return ""
+    return "; ".join(reason.reason for reason in entry.gate.reasons if reason.decision == entry.gate.decision)
+
+
+def _with(incident: Incident, attempt: Attempt, **changes: object) -> Incident:
+    attempts = tuple(attempt if old.id == attempt.id else old for old in incident.attempts)
+    return replace(incident, attempts=attempts, **changes)  # type: ignore[arg-type]
+
+
+def _attempt(incident: Incident, id_: str) -> Attempt:
+    return next(attempt for attempt in reversed(incident.attempts) if attempt.id == id_)
+
+
+def _merged(old: tuple[Receipt, ...], new: tuple[Receipt, ...]) -> tuple[Receipt, ...]:
+    merged = {receipt.key: receipt for receipt in old}
+    merged.update({receipt.key: receipt for receipt in new})
+    return tuple(merged.values())
+
+
+def _stage_applied(incident: Incident, entry: StageApplied, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    attempt = replace(attempt, receipts=_merged(attempt.receipts, entry.receipts), applied_stages=entry.stage + 1)
+    return _with(incident, attempt, phase=Phase.DECIDING)
+
+
+def _started(incident: Incident, entry: EffectStarted, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    return _with(incident, replace(attempt, started=(*attempt.started, entry.key)))
+
+
+def _ended(incident: Incident, entry: EffectApplied | EffectFailed, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    started = tuple(key for key in attempt.started if key != entry.receipt.key)
+    return _with(incident, replace(attempt, started=started, receipts=_merged(attempt.receipts, (entry.receipt,))))
+
+
+def _uncertain(incident: Incident, entry: EffectUncertain, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    started = tuple(key for key in attempt.started if key != entry.key)
+    return _with(incident, replace(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
+
+
+def _verifying(incident: Incident, entry: VerificationStarted, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    attempt = replace(
+        attempt,
+        receipts=_merged(attempt.receipts, entry.receipts),
+        applied_stages=len(attempt.plans),
+        verification=entry,
+        verification_at=at,
+        verdict=entry.verdict,
+    )
+    return _with(incident, attempt, phase=Phase.VERIFYING, wait=None)
+
+
+def _finished(incident: Incident, entry: AttemptFinished, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    attempt = replace(
+        attempt,
+        receipts=_merged(attempt.receipts, entry.receipts),
+        applied_stages=len(attempt.plans),
+        verdict=entry.verdict or attempt.verdict,
+        outcome=entry.outcome,
+        reason=entry.reason,
+        revert=entry.revert,
+        finished_at=at,
+    )
+    return _with(incident, attempt, phase=Phase.ACTING if entry.revert else Phase.DECIDING, wait=None)
+
+
+def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed, at: int) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    failed = isinstance(entry, EffectRevertFailed)
+    attempt = replace(
+        attempt,
+        revert=tuple(key for key in attempt.revert if key != entry.key),
+        started=tuple(key for key in attempt.started if key != entry.key + UNDO),
+        reverted=attempt.reverted if failed else (*attempt.reverted, entry.key),
+        revert_failed=(*attempt.revert_failed, entry.key) if failed else attempt.revert_failed,
+    )
+    return _with(incident, attempt, phase=Phase.ACTING if attempt.revert else Phase.DECIDING, dirty=incident.dirty or failed)
+
+
+def _settled(incident: Incident, entry: IncidentSettled, at: int) -> Incident:
+    return replace(
+        incident,
+        status=Status(entry.status),
+        phase=Phase.SETTLED,
+        wait=None,
+        held=entry.held,
+        dirty=entry.dirty,
+        reports=max(incident.reports, entry.reports),
+        settled_at=incident.settled_at or at,
+        reason=entry.reason,
+        analysis=entry.analysis or incident.analysis,
+        actions=entry.actions or incident.actions,
+    )
+
+
+def _reopened(incident: Incident, entry: IncidentReopened, at: int) -> Incident:
+    return replace(
+        incident,
+        status=Status.OPEN,
+        phase=Phase.DECIDING,
+        wait=None,
+        held=False,
+        dirty=False,
+        settled_at=0,
+        reason="",
+        skipped=(),
+        ladder=entry.ladder,
+        history=(),
+        fresh_from=len(incident.attempts),
+        cleared_at=0,
+        counter_evidence_at=0,
+    )
+
+
+_MOVES: dict[type[Entry], Any] = {
+    DegradationCoalesced: _coalesced,
+    DegradationCleared: _cleared,
+    IncidentOpened: _taken_in,
+    IncidentWaiting: _waiting,
+    AttemptPlanned: _planned,
+    StageApplied: _stage_applied,
+    EffectStarted: _started,
+    EffectApplied: _ended,
+    EffectFailed: _ended,
+    EffectUncertain: _uncertain,
+    VerificationStarted: _verifying,
+    AttemptFinished: _finished,
+    EffectReverted: _reverted,
+    EffectRevertFailed: _reverted,
+    IncidentSettled: _settled,
+    IncidentReopened: _reopened,
+}

@@ -1,0 +1,53 @@
+"""What a report means: a new incident, or one more word about a known one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from remediation.core.incident import Incident, Phase
+from remediation.core.state import HostState
+from remediation.model.base import Severity
+from remediation.model.events import DegradationEvent, fingerprint
+
+STORM_SUBJECT = "(storm)"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a new incident for `event`, which in a storm is not the reported one."""
+
+    event: DegradationEvent
+    storm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesce:
+    """Take it into `incident`: merely count it, or (`why` not ``count``) journal it at once."""
+
+    incident: Incident
+    why: Literal["count", "severity", "counter-evidence"]
+    severity: Severity
+
+
+def decide_report(state: HostState, event: DegradationEvent, *, storm_subjects: int) -> Open | Coalesce:
+    """What to do with a report; `event.observed_at` is set."""
+    known = state.open_or_held(event.fingerprint)
+    if known is not None:
+        return _coalesce(known, event)
+    if state.open_by_code.get(event.code, 0) >= storm_subjects:
+        storm = state.open_or_held(fingerprint(event.code, event.subsystem, STORM_SUBJECT))
+        if storm is not None:
+            return _coalesce(storm, event)
+        summary = f"more than {storm_subjects} subjects of {event.code} at once; the first beyond is {event.subject[:200]}"
+        return Open(event.model_copy(update={"subject": STORM_SUBJECT, "summary": summary}), storm=True)
+    return Open(event)
+
+
+def _coalesce(incident: Incident, event: DegradationEvent) -> Coalesce:
+    observed = event.observed_at or 0
+    if incident.open and incident.phase is Phase.VERIFYING and observed > incident.last_effect_at > 0:
+        return Coalesce(incident, "counter-evidence", min(incident.severity, event.severity))
+    if event.severity.worse_than(incident.severity):
+        return Coalesce(incident, "severity", event.severity)
+    return Coalesce(incident, "count", incident.severity)

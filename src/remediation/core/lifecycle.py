@@ -1,0 +1,91 @@
+"""Runbooks as the journal knows them: state, code digest and track record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from remediation.core.incident import Incident
+from remediation.model.entries import (
+    AttemptFinished,
+    Entry,
+    RunbookDegraded,
+    RunbookFaulted,
+    RunbookPromoted,
+    RunbookQuarantined,
+    RunbookRegistered,
+    RunbookReleased,
+)
+
+State = Literal["registered", "live", "degraded", "quarantined", "deprecated"]
+WEEK = 7 * 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunbookRecord:
+    """One runbook's state and record."""
+
+    id: str
+    state: State = "registered"
+    code_digest: str = ""
+    plugin: str = ""
+    spec: str = ""
+    why: str = ""
+    changed_at: int = 0
+    attempts: int = 0
+    healed: int = 0
+    failed: int = 0
+    inconclusive: int = 0
+    faults: int = 0
+    last_fault: str = ""
+    failures: tuple[tuple[int, str], ...] = field(default=())
+    """Failed verdicts of the last 7 days: (time, incident), one per incident."""
+
+
+def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> RunbookRecord:
+    """The record after an entry of the runbook's own stream."""
+    name = getattr(entry, "runbook", "")
+    known = record or RunbookRecord(name)
+    match entry:
+        case RunbookRegistered():
+            # Changed code has to earn its place again; quarantine outlives a change of code.
+            state: State = "quarantined" if known.state == "quarantined" else "registered"
+            why = "new code" if known.code_digest else "first seen"
+            return replace(known, state=state, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec, why=why, changed_at=at)
+        case RunbookPromoted():
+            return replace(known, state="live", why=f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else ""), changed_at=at)
+        case RunbookDegraded():
+            return replace(known, state="degraded", why=entry.reason, changed_at=at)
+        case RunbookQuarantined():
+            return replace(known, state="quarantined", why=f"quarantined by {entry.by}: {entry.reason}", changed_at=at)
+        case RunbookReleased():
+            return replace(known, state="registered", why=f"released by {entry.by}", failures=(), changed_at=at)
+        case RunbookFaulted():
+            return replace(known, faults=known.faults + 1, last_fault=f"{entry.step}: {entry.error}")
+    return known
+
+
+def learn(records: dict[str, RunbookRecord], incident: Incident, entry: Entry, *, at: int) -> None:
+    """Take an incident's entry into the track records."""
+    if isinstance(entry, AttemptFinished) and entry.outcome != "withheld":
+        known = records.get(entry.runbook, RunbookRecord(entry.runbook))
+        counted = {"healed": "healed", "failed": "failed", "inconclusive": "inconclusive"}.get(entry.outcome)
+        known = replace(known, attempts=known.attempts + 1)
+        if counted:
+            known = replace(known, **{counted: getattr(known, counted) + 1})
+        if entry.outcome == "failed":
+            recent = tuple(item for item in known.failures if at - item[0] < WEEK and item[1] != incident.id)
+            known = replace(known, failures=(*recent, (at, incident.id)))
+        records[entry.runbook] = known
+
+
+def to_quarantine(record: RunbookRecord, *, essential: bool, now: int) -> str:
+    """Why the runbook has to be quarantined by its record; empty if it has not.
+
+    Failed verdicts in 2 distinct incidents in 7 days; 5 for `essential`.
+    """
+    if record.state == "quarantined":
+        return ""
+    recent = {incident for at, incident in record.failures if now - at < WEEK}
+    most = 5 if essential else 2
+    return f"failed verdicts in {len(recent)} incidents within 7 days" if len(recent) >= most else ""

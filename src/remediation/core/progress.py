@@ -1,0 +1,216 @@
+"""What an incident needs next, from its recorded state alone: the same answer before and after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from remediation.core.incident import Attempt, Incident, Phase, Status
+from remediation.model.entries import IncidentSettled
+from remediation.model.runbook import RunbookSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TakeIn:
+    """Match it to runbooks, and look at its history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decide:
+    """Find a runbook among `candidates` and let it make the plan of `stage`; later stages belong to `attempt`."""
+
+    candidates: tuple[str, ...]
+    stage: int = 0
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Apply the newest plan of `attempt`."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Verify what `attempt` did."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """Undo the effects `attempt.revert`, in order."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Nothing to do until `until` (milliseconds since 1970 UTC; 0: until something else changes)."""
+
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Try `runbook` again, but not before `until`."""
+
+    runbook: str
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Settle without success."""
+
+    status: Status
+    reason: str
+    dirty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Settle as resolved without (further) action."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It is settled."""
+
+
+Step = TakeIn | Decide | Apply | Verify | Revert | Sleep | RetryLater | GiveUp | Resolve | Done
+
+
+def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int) -> Step:
+    """The next step of `incident` at time `now` (milliseconds).
+
+    Args:
+        specs: Of the registered runbooks; runbooks that are not there can't go on.
+        attempt_cap: Attempts that may act on one incident.
+    """
+    if not incident.open:
+        return Done()
+    wait = incident.wait
+    if wait is not None and incident.phase is Phase.WAITING:
+        if incident.current is None and incident.cleared_at > incident.observed_at:
+            return Resolve("the reporter no longer sees it")
+        if wait.until == 0 or wait.until > now:
+            return Sleep(wait.until)
+    attempt = incident.current
+    if attempt is not None:
+        return _within(attempt)
+    return _between(incident, specs, now=now, attempt_cap=attempt_cap)
+
+
+def _within(attempt: Attempt) -> Step:
+    if attempt.revert:
+        return Revert(attempt)
+    if attempt.verification is not None or attempt.uncertain:
+        return Verify(attempt)
+    if attempt.applied_stages < len(attempt.plans):
+        return Apply(attempt) if attempt.acted else GiveUp(Status.ESCALATED, "the plan was not allowed")
+    if attempt.plan.more:
+        return Decide((attempt.runbook,), stage=len(attempt.plans), attempt=attempt)
+    return Verify(attempt)
+
+
+def _between(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int) -> Step:
+    if not incident.taken_in:
+        return TakeIn()
+    attempts = incident.attempts[incident.fresh_from :]
+    last = attempts[-1] if attempts else None
+    if any(attempt.revert_failed for attempt in attempts):
+        return GiveUp(Status.HEAL_FAILED, "what was changed could not be taken back; the subject is fenced", dirty=True)
+    if last is not None:
+        if last.outcome == "withheld":
+            return GiveUp(Status.ESCALATED, incident.reason or "the plan was not allowed to run")
+        if last.uncertain:
+            return GiveUp(Status.ESCALATED, "whether an effect happened can't be known")
+        if last.outcome == "inconclusive":
+            return GiveUp(Status.ESCALATED, f"verification was inconclusive: {last.reason}")
+    elif incident.cleared_at > incident.observed_at:
+        return Resolve("the reporter no longer sees it")
+    failed = [attempt for attempt in attempts if attempt.outcome == "failed"]
+    if incident.acted >= attempt_cap:
+        status = Status.HEAL_FAILED if failed else Status.ESCALATED
+        return GiveUp(status, f"{incident.acted} attempts were made, the most that one incident may have")
+    candidates = _candidates(incident, failed, specs)
+    if not candidates:
+        return _exhausted(incident, failed)
+    retried = [attempt for attempt in failed if attempt.runbook == candidates[0]]
+    if retried and (pause := _backoff(specs[candidates[0]], len(retried))) and retried[-1].finished_at + pause > now:
+        return RetryLater(candidates[0], retried[-1].finished_at + pause)
+    return Decide(candidates)
+
+
+def _candidates(incident: Incident, failed: Sequence[Attempt], specs: Mapping[str, RunbookSpec]) -> tuple[str, ...]:
+    skipped = dict(incident.skipped)
+    result = []
+    for runbook in incident.ladder:
+        spec = specs.get(runbook)
+        if spec is None or runbook in skipped:
+            continue
+        if sum(attempt.runbook == runbook for attempt in failed) <= spec.retries:
+            result.append(runbook)
+    # A failed runbook with retries left goes before the rest of the ladder.
+    return tuple(result)
+
+
+def _exhausted(incident: Incident, failed: Sequence[Attempt]) -> GiveUp:
+    if failed:
+        return GiveUp(Status.HEAL_FAILED, f"{failed[-1].runbook} failed ({failed[-1].reason}), and no other runbook applies")
+    if not incident.ladder:
+        return GiveUp(Status.ESCALATED, f"no runbook handles {incident.event.code}")
+    reasons = "; ".join(f"{runbook}: {reason}" for runbook, reason in incident.skipped)
+    return GiveUp(Status.ESCALATED, f"no runbook applies ({reasons or 'none of them is registered any more'})")
+
+
+def _backoff(spec: RunbookSpec, tries: int) -> int:
+    if not spec.backoff:
+        return 0
+    pause = spec.backoff[min(tries, len(spec.backoff)) - 1]
+    return round(pause.total_seconds() * 1000)
+
+
+def settlement(incident: Incident, status: Status, reason: str, *, dirty: bool = False, analysis: str = "", actions: tuple[str, ...] = ()) -> IncidentSettled:
+    """The entry that settles `incident`; everything but `resolved` holds the fingerprint."""
+    return IncidentSettled(
+        status=status.value,  # type: ignore[arg-type]
+        reason=reason,
+        runbook=incident.runbook,
+        attempts=incident.acted,
+        reports=incident.reports,
+        held=status is not Status.RESOLVED,
+        dirty=dirty or incident.dirty,
+        analysis=analysis,
+        actions=actions,
+    )
+
+
+def to_revert(attempt: Attempt, doubtful: Sequence[str] = ()) -> tuple[str, ...]:
+    """Keys of the effects that were applied (or may have been: `doubtful`), newest first."""
+    done = [receipt.key for receipt in attempt.receipts if receipt.outcome in ("applied", "found-applied")]
+    ordered = [item.key for plan in attempt.plans for item in plan.effects]
+    wanted = set(done) | set(doubtful)
+    return tuple(key for key in reversed(ordered) if key in wanted)
+
+
+__all__ = [
+    "Apply",
+    "Decide",
+    "Done",
+    "GiveUp",
+    "Resolve",
+    "RetryLater",
+    "Revert",
+    "Sleep",
+    "Step",
+    "TakeIn",
+    "Verify",
+    "next_step",
+    "settlement",
+    "to_revert",
+]

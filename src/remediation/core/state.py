@@ -1,0 +1,182 @@
+"""HostState: everything that is known, folded from the journal. Mutable container of frozen values; one per process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from remediation.core.incident import Incident, Status, evolve, id_of, opened
+from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
+from remediation.core.limits import ChangeRate, PastHeal
+from remediation.model.base import epoch_ms, parse_timestamp
+from remediation.model.entries import (
+    AttemptPlanned,
+    DegradationReported,
+    HostStarted,
+    HostStopped,
+    IncidentReopened,
+    IncidentSettled,
+    PauseEnded,
+    PauseStarted,
+    Record,
+)
+
+Listener = Callable[[Incident, Record], None]
+
+
+class HostState:
+    """Incidents, limits, runbooks and pauses as of the newest folded entry.
+
+    Args:
+        keep_settled: How many settled incidents to remember in full; `None` for all (a command that lists them). A forgotten one is
+            still counted in `forgotten`, and can be read back from its stream.
+    """
+
+    def __init__(self, *, keep_settled: int | None = 2048) -> None:
+        self._keep = keep_settled
+        self.listeners: list[Listener] = []
+        """Called after an incident changed, while the append is under way: they must only take note."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; see `remediation.ports.journal.Fold`."""
+        self.position = -1
+        self.incidents: OrderedDict[str, Incident] = OrderedDict()
+        self.by_fingerprint: dict[str, str] = {}
+        self.open_by_code: dict[str, int] = {}
+        self.past: OrderedDict[str, tuple[PastHeal, ...]] = OrderedDict()
+        self.forgotten = bytearray(1 << 20)
+        self.fenced: dict[str, str] = {}
+        self.changes = ChangeRate()
+        self.runbooks: dict[str, RunbookRecord] = {}
+        self.pause: PauseStarted | None = None
+        self.instances: dict[str, HostStarted] = {}
+        self._settled: OrderedDict[str, None] = OrderedDict()
+        self._second: tuple[str, int] = ("", 0)
+
+    def apply(self, record: Record) -> None:
+        """Take in the next entry."""
+        head, entry = record.head, record.entry
+        self.position = head.seq
+        if entry is None:
+            return
+        at = self._milliseconds(head.time)
+        stream = head.stream
+        if stream.startswith("incident/"):
+            self._apply_incident(record, at)
+        elif stream.startswith("runbook/"):
+            name = stream.removeprefix("runbook/")
+            self.runbooks[name] = evolve_runbook(self.runbooks.get(name), entry, at=at)
+        elif isinstance(entry, HostStarted):
+            self.instances[entry.instance] = entry
+        elif isinstance(entry, HostStopped):
+            self.instances.pop(entry.instance, None)
+        elif isinstance(entry, PauseStarted):
+            self.pause = entry
+        elif isinstance(entry, PauseEnded):
+            self.pause = None
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    def open_or_held(self, fingerprint: str) -> Incident | None:
+        """The incident that takes further reports of `fingerprint`."""
+        found = self.by_fingerprint.get(fingerprint)
+        return self.incidents[found] if found is not None else None
+
+    def open_incidents(self) -> Iterator[Incident]:
+        """Incidents that are not settled, oldest first."""
+        return (self.incidents[id_] for id_ in list(self.by_fingerprint.values()) if self.incidents[id_].open)
+
+    def paused(self, now: int) -> str:
+        """Reason of the pause in force at `now` (milliseconds); empty for none."""
+        pause = self.pause
+        return pause.reason or "no reason given" if pause is not None and (pause.until == 0 or pause.until > now) else ""
+
+    def may_have_forgotten(self, fingerprint: str) -> bool:
+        """Whether an incident of `fingerprint` may have been forgotten here; if not, none was."""
+        return all(self.forgotten[byte] & bit for byte, bit in _bits(fingerprint))
+
+    # -- folding -------------------------------------------------------------------------------------------------------
+
+    def _milliseconds(self, time: str) -> int:
+        # Entries of one commit share their time; parsing it once is a third of folding.
+        if time != self._second[0]:
+            self._second = (time, epoch_ms(parse_timestamp(time)))
+        return self._second[1]
+
+    def _apply_incident(self, record: Record, at: int) -> None:
+        head, entry = record.head, record.entry
+        id_ = id_of(head.stream)
+        incident = self.incidents.get(id_)
+        if incident is None:
+            if not isinstance(entry, DegradationReported):
+                return  # forgotten: settled long ago
+            incident = opened(entry, stream=head.stream, seq=head.seq, at=at)
+            self._hold(incident)
+        elif entry is not None:
+            was = incident
+            incident = evolve(incident, entry, at=at)
+            if isinstance(entry, AttemptPlanned):
+                if entry.gate.decision == "proceed" and entry.plan.stage == 0:
+                    self.changes.count(at)
+            elif isinstance(entry, IncidentSettled):
+                self._settle(was, incident, at)
+            elif isinstance(entry, IncidentReopened):
+                self._reopen(incident)
+            learn(self.runbooks, incident, entry, at=at)
+        self.incidents[id_] = incident
+        if incident.dirty:
+            self.fenced[incident.event.subject] = incident.id
+        for listener in self.listeners:
+            listener(incident, record)
+
+    def _hold(self, incident: Incident) -> None:
+        self.by_fingerprint[incident.fingerprint] = incident.id
+        self.open_by_code[incident.event.code] = self.open_by_code.get(incident.event.code, 0) + 1
+
+    def _let_go(self, incident: Incident) -> None:
+        if self.by_fingerprint.get(incident.fingerprint) == incident.id:
+            del self.by_fingerprint[incident.fingerprint]
+            left = self.open_by_code.get(incident.event.code, 1) - 1
+            if left:
+                self.open_by_code[incident.event.code] = left
+            else:
+                self.open_by_code.pop(incident.event.code, None)
+
+    def _settle(self, was: Incident, incident: Incident, at: int) -> None:
+        if not incident.held:
+            self._let_go(incident)
+            if self.fenced.get(incident.event.subject) == incident.id and not incident.dirty:
+                del self.fenced[incident.event.subject]
+            self._settled[incident.id] = None
+        if was.open:
+            level = incident.attempts[-1].level.value if incident.attempts else ""
+            heal = PastHeal(incident.id, at, incident.status.value, incident.runbook if incident.status is Status.RESOLVED else "", level)
+            self.past[incident.fingerprint] = (*self.past.pop(incident.fingerprint, ())[-7:], heal)
+        self._forget()
+
+    def _reopen(self, incident: Incident) -> None:
+        self._settled.pop(incident.id, None)
+        if incident.fingerprint not in self.by_fingerprint:
+            self._hold(incident)
+        if self.fenced.get(incident.event.subject) == incident.id:
+            del self.fenced[incident.event.subject]
+
+    def _forget(self) -> None:
+        if self._keep is None:
+            return
+        while len(self._settled) > self._keep:
+            id_, _ = self._settled.popitem(last=False)
+            self.incidents.pop(id_, None)
+        while len(self.past) > 4 * self._keep:
+            fingerprint, _ = self.past.popitem(last=False)
+            for byte, bit in _bits(fingerprint):
+                self.forgotten[byte] |= bit
+
+
+def _bits(fingerprint: str) -> Iterator[tuple[int, int]]:
+    """Three positions of a Bloom filter of 2**23 bits, from the 64 bits of the fingerprint."""
+    value = int(fingerprint, 16)
+    for shift in (0, 20, 41):
+        place = (value >> shift) & ((1 << 23) - 1)
+        yield place >> 3, 1 << (place & 7)
