@@ -45,8 +45,14 @@ class AllowedRoots:
     """The roots an operator allows, and what is excluded from them whatever happens (the home, the keys)."""
 
     def __init__(self, roots: Sequence[Path], excluded: Sequence[Path] = ()) -> None:
-        """Args: `roots` and `excluded`: absolute paths. A root may be a single file. Links in a root itself are resolved once,
-        here."""
+        """
+        Links in the way to a root are resolved once, here.
+
+        Args:
+            roots: Absolute paths of folders, or of single files.
+            excluded: Absolute paths that are never allowed, nor anything below them.
+
+        """
         self.roots = tuple(dict.fromkeys(Path(os.path.realpath(root)) for root in roots))
         self.excluded = tuple(Path(os.path.realpath(path)) for path in excluded)
         spelled = {normal(root): Path(os.path.realpath(root)) for root in roots}
@@ -124,15 +130,17 @@ class AllowedRoots:
 
 
 def _open_directory(path: Path) -> int:
-    *way, last = ("/", *path.parts[1:])
-    before: int | None = None
-    for part, flags in (*((item, _PASSING) for item in way), (last, _HOLDING)):
-        try:
-            opened = os.open(part, flags, dir_fd=before)
-        except NotADirectoryError as error:
-            raise OutsideRoots(f"{printable(str(path))}: {printable(part)!r} on the way is a link or no directory") from error
-        finally:
-            if before is not None:
-                os.close(before)
-        before = opened
-    return opened
+    current = os.open("/", _PASSING)
+    for part in path.parts[1:-1]:
+        current = _enter(current, part, _PASSING, path)
+    return _enter(current, path.parts[-1] if len(path.parts) > 1 else ".", _HOLDING, path)
+
+
+def _enter(current: int, part: str, flags: int, path: Path) -> int:
+    """Open `part` of the directory `current`, and close that."""
+    try:
+        return os.open(part, flags, dir_fd=current)
+    except NotADirectoryError as error:
+        raise OutsideRoots(f"{printable(str(path))}: {printable(part)!r} on the way is a link or no directory") from error
+    finally:
+        os.close(current)
