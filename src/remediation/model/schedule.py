@@ -1,8 +1,8 @@
 """
 When something that repeats is due: an interval or a cron expression, as a value.
 
-Cron expressions have five fields (crontab(5)), or six with seconds first, and are read by `cronsim`, which follows Debian's cron where
-daylight saving time skips or repeats an hour.
+Cron expressions have five fields (crontab(5)), or six with seconds first. They are read by `cronsim`, which follows Debian's cron
+where daylight saving time skips or repeats an hour.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Schedule(Frozen):
         return self.next_after(first) - first
 
     def table(self) -> dict[str, str]:
-        """This schedule as it would stand in a configuration file; ``Schedule(**table)`` makes it again."""
+        """The schedule as it would stand in a configuration file; ``Schedule(**table)`` makes it again."""
         if self.every is not None:
             return {"every": f"{milliseconds(self.every)}ms"}
         return {"cron": self.cron, "timezone": self.timezone}
