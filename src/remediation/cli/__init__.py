@@ -1,0 +1,10 @@
+"""
+The command line: parses what people type, asks the packages below, and shows the answer.
+
+It must not decide anything about incidents, and nothing but `remediation.__main__` imports it. Commands import what they need when
+they run, so that `remediation report` starts fast.
+"""
+
+from remediation.cli.app import main
+
+__all__ = ["main"]

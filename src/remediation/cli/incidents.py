@@ -1,0 +1,118 @@
+"""``incidents``, and ``incident show``: what happened."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from remediation.cli import output
+from remediation.cli.options import HomeOption, JsonOption, existing_home
+
+IncidentId = Annotated[str, typer.Argument(metavar="ID", help="The incident's id, or a beginning of it that no other has.")]
+
+
+class StatusOption(StrEnum):
+    """What ``--status`` takes."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    ESCALATED = "escalated"
+    HEAL_FAILED = "heal_failed"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("incidents")(incidents)
+    group = typer.Typer(
+        no_args_is_help=True, help="One incident: its post-mortem, and its release by a person.", rich_markup_mode=None
+    )
+    group.callback()(_group)
+    group.command("show")(show)
+    app.add_typer(group, name="incident")
+
+
+def _group(home: HomeOption = None) -> None:
+    """One incident: its post-mortem, and its release by a person."""
+
+
+def incidents(
+    *,
+    status: Annotated[StatusOption | None, typer.Option("--status", help="Only incidents that stand so.")] = None,
+    code: Annotated[str | None, typer.Option("--code", help="Only incidents of this code.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the newest N.")] = None,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """
+    List incidents, the newest first.
+
+    Works without key and without a running host.
+
+    \b
+    Examples:
+      remediation incidents --status open
+      remediation incidents --json | jq '.[] | select(.severity == "P0")'
+    """
+    from remediation.cli import reading
+
+    state = reading.run(reading.host_state(existing_home(home)))
+    found = [reading.incident_document(incident) for incident in reversed(state.incidents.values())]
+    wanted = [item for item in found if (status is None or item["status"] == status) and (code is None or item["code"] == code)]
+    wanted = wanted[:limit]
+    if json:
+        output.say_json(wanted)
+        return
+    output.say_table(
+        ["id", "status", "severity", "code", "subject", "runbook", "opened"],
+        [
+            [
+                item["id"],
+                _shown(item),
+                item["severity"],
+                item["code"],
+                item["subject"],
+                item["runbook"],
+                item["opened_at"][:19] + "Z",
+            ]
+            for item in wanted
+        ],
+        nothing="no incidents",
+    )
+
+
+def _shown(item: dict[str, object]) -> str:
+    marks = [str(item["status"]) if item["status"] != "open" else f"open, {item['phase']}"]
+    marks += [mark for mark in ("held", "dirty") if item[mark]]
+    return ", ".join(marks)
+
+
+def show(
+    incident: IncidentId,
+    *,
+    home: HomeOption = None,
+    json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Answer in Markdown, for tickets and wikis.")] = False,
+) -> None:
+    """
+    Show one incident's post-mortem: what was seen, considered, decided, done and verified, and what is left to do.
+
+    It is made from the journal's entries alone, without key and without a running host.
+
+    \b
+    Examples:
+      remediation incident show 4f1c
+      remediation incident show 4f1c2a90b7d3e815-09aa31bc --markdown > postmortem.md
+    """
+    from remediation.cli import postmortem, postmortem_text, reading
+
+    if json and markdown:
+        output.fail("choose one of --json and --markdown", output.ExitCode.WRONG_USE)
+    document = postmortem.post_mortem(reading.run(reading.incident_records(existing_home(home), incident)))
+    if json:
+        output.say_json(document)
+    elif markdown:
+        output.say(postmortem_text.as_markdown(document).rstrip("\n"))
+    else:
+        output.say(postmortem_text.as_text(document).rstrip("\n"))

@@ -1,0 +1,159 @@
+"""
+How commands speak: tables on terminals, plain text elsewhere, JSON on request, and the exit code.
+
+Everything that is shown passes through here: foreign text is made harmless (`remediation.model.text`), and none of it is ever taken
+for rich's markup. JSON is written in ASCII, so that it can't move a cursor either.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NoReturn, TextIO
+
+import typer
+
+from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, RemediationError
+from remediation.model.text import printable
+
+
+class ExitCode(IntEnum):
+    """What a command's end means."""
+
+    OK = 0
+    NO = 1
+    """The answer is no, or it could not be done."""
+    WRONG_USE = 2
+    TAMPERING = 3
+    ROLLED_BACK = 4
+    INCOMPLETE = 5
+    INTERRUPTED = 130
+    """128 + SIGINT, as shells have it."""
+    NOBODY_READS = 141
+    """128 + SIGPIPE, as shells have it."""
+
+
+_STYLES = {
+    "resolved": "green",
+    "ok": "green",
+    "live": "green",
+    "escalated": "yellow",
+    "warning": "yellow",
+    "open": "cyan",
+    "heal_failed": "red",
+    "problem": "red",
+    "quarantined": "red",
+    "P0": "bold red",
+    "P1": "red",
+}
+
+
+def code_of(error: RemediationError) -> ExitCode:
+    """The exit code that stands for an error."""
+    if isinstance(error, JournalRolledBack):
+        return ExitCode.ROLLED_BACK
+    if isinstance(error, JournalDamaged):
+        return ExitCode.TAMPERING
+    if isinstance(error, ConfigurationError):
+        return ExitCode.WRONG_USE
+    return ExitCode.NO
+
+
+def fail(message: str, code: ExitCode = ExitCode.NO) -> NoReturn:
+    """End the command with a message for people."""
+    complain(message)
+    raise typer.Exit(code)
+
+
+def complain(message: str) -> None:
+    """Say what is wrong, on standard error."""
+    _write(sys.stderr, f"remediation: {printable(message, newlines=True)}\n")
+
+
+def note(message: str) -> None:
+    """Say what people want to know and programs don't, on standard error."""
+    _write(sys.stderr, f"{printable(message, newlines=True)}\n")
+
+
+def say(text: str = "") -> None:
+    """Print text of one or more lines."""
+    _write(sys.stdout, f"{printable(text, newlines=True)}\n")
+
+
+def say_json(document: Any) -> None:
+    """Print a JSON document: one line into a pipe, indented on a terminal."""
+    indent = 2 if is_terminal(sys.stdout) else None
+    _write(sys.stdout, json.dumps(document, indent=indent, ensure_ascii=True) + "\n")
+
+
+def say_facts(facts: Mapping[str, Any]) -> None:
+    """Print names and values, one pair a line."""
+    width = max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
+        _write(sys.stdout, f"{name:<{width}}  {printable(str(value))}\n")
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, nothing: str) -> None:
+    """
+    Print a table: drawn on a terminal, else columns separated by at least two spaces.
+
+    Args:
+        columns: Their names.
+        rows: Cells; `None` is an empty one.
+        nothing: What to say instead of a table without rows.
+
+    """
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    if not cells:
+        note(nothing)
+    elif is_terminal(sys.stdout):
+        _draw(columns, cells)
+    else:
+        table = [[name.upper() for name in columns], *cells]
+        widths = [max(len(row[index]) for row in table) for index in range(len(columns))]
+        for row in table:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            _write(sys.stdout, line.rstrip() + "\n")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that can do more than print lines."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def flush() -> None:
+    """Hand everything on to whoever reads; ends the process quietly when nobody does."""
+    _guarded(sys.stdout.flush)
+    _guarded(sys.stderr.flush)
+
+
+def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        # What is copied into the next command stays in one piece.
+        table.add_column(name, overflow="fold", no_wrap=index == 0)
+    for row in cells:
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    _guarded(lambda: Console(file=sys.stdout, highlight=False).print(table))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    _guarded(lambda: stream.write(text))
+
+
+def _guarded(action: Any) -> None:
+    try:
+        action()
+    except BrokenPipeError:
+        # Python would complain when it flushes at exit; nobody is there to read that.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os._exit(ExitCode.NOBODY_READS)

@@ -1,0 +1,107 @@
+"""Reads a home's journal for commands: no key, no lock, no running host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from remediation.core.incident import Incident, id_of, stream_of
+from remediation.core.state import HostState
+from remediation.errors import RemediationError
+from remediation.journal import JournalReader
+from remediation.model.base import from_epoch_ms, timestamp
+from remediation.model.entries import Record
+from remediation.settings.home import Home
+from remediation.stores.sqlite import SqliteJournalStore
+
+T = TypeVar("T")
+
+
+class NotFound(RemediationError):
+    """What was asked for is not in the journal."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end."""
+    return asyncio.run(work)
+
+
+def open_journal(home: Home) -> JournalReader:
+    """The journal of `home`, to be used as an async context manager."""
+    return JournalReader(SqliteJournalStore(home.journal, readonly=True))
+
+
+async def host_state(home: Home) -> HostState:
+    """Everything that the journal of `home` says, settled incidents included."""
+    state = HostState(keep_settled=None)
+    async with open_journal(home) as journal:
+        async for record in journal.read():
+            state.apply(record)
+    return state
+
+
+async def incident_records(home: Home, id_: str) -> list[Record]:
+    """
+    All entries of one incident.
+
+    Args:
+        home: Whose journal.
+        id_: The incident's id, or a beginning of it or of its last part that no other has, or the id of a report.
+
+    Raises:
+        NotFound: there is none, or more than one.
+
+    """
+    async with open_journal(home) as journal:
+        records = [record async for record in journal.read(stream=stream_of(id_))] if "-" in id_ else []
+        if not records:
+            found = await _beginning_with(journal, id_)
+            records = [record async for record in journal.read(stream=found)]
+    return records
+
+
+async def _beginning_with(journal: JournalReader, id_: str) -> str:
+    reported = [record async for record in journal.read(stream="incident/", types=["degradation.reported"])]
+    # The id that `report` printed is that of the entry.
+    if by_report := [record.head.stream for record in reported if record.head.id == id_]:
+        return by_report[0]
+    streams = sorted({record.head.stream for record in reported if id_ and _begins(id_of(record.head.stream), id_)})
+    if not streams:
+        raise NotFound(f"there is no incident {id_}; `remediation incidents` lists them")
+    if len(streams) > 1:
+        some = ", ".join(id_of(stream) for stream in streams[:4])
+        raise NotFound(
+            f"{len(streams)} incidents begin with {id_} ({some}{', …' if len(streams) > 4 else ''}); write more of the id"
+        )
+    return streams[0]
+
+
+def _begins(id_: str, beginning: str) -> bool:
+    return id_.startswith(beginning) or id_.rpartition("-")[2].startswith(beginning)
+
+
+def incident_document(incident: Incident) -> dict[str, Any]:
+    """One incident of ``incidents --json``."""
+    event = incident.event
+    return {
+        "id": incident.id,
+        "code": event.code,
+        "subsystem": event.subsystem,
+        "subject": event.subject,
+        "severity": str(incident.severity),
+        "status": str(incident.status),
+        "phase": str(incident.phase),
+        "held": incident.held,
+        "dirty": incident.dirty,
+        "runbook": incident.runbook or None,
+        "attempts": len(incident.attempts),
+        "reports": incident.reports,
+        "opened_at": _moment(incident.opened_at),
+        "settled_at": _moment(incident.settled_at) if incident.settled_at else None,
+        "reason": incident.reason,
+    }
+
+
+def _moment(milliseconds: int) -> str:
+    return timestamp(from_epoch_ms(milliseconds))

@@ -1,0 +1,173 @@
+"""The commands that read: without key, without a running host, in the three forms that people and programs want."""
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support import stories
+from tests.support.written_journal import WrittenJournal, remediation
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> WrittenJournal:
+    journal = WrittenJournal.make(tmp_path)
+    journal.write(stories.stream("00000001"), stories.healed())
+    journal.write(stories.stream("00000002"), stories.escalated())
+    return journal
+
+
+def home(written: WrittenJournal) -> tuple[str, str]:
+    return "--home", str(written.home.root)
+
+
+def test_incidents_are_listed_newest_first(written: WrittenJournal) -> None:
+    ran = remediation("incidents", *home(written))
+    assert ran.status == 0, ran.err
+    header, *lines = ran.out.splitlines()
+    assert header.split() == ["ID", "STATUS", "SEVERITY", "CODE", "SUBJECT", "RUNBOOK", "OPENED"]
+    assert [line.split()[0] for line in lines] == [stories.incident_id("00000002"), stories.incident_id("00000001")]
+    assert "escalated, held" in lines[0]
+
+
+def test_incidents_as_json_have_every_field_of_the_contract(written: WrittenJournal) -> None:
+    ran = remediation("incidents", *home(written), "--json")
+    newest, oldest = json.loads(ran.out)
+    assert set(newest) == set(
+        "id code subsystem subject severity status phase held dirty runbook attempts reports opened_at settled_at reason".split()
+    )
+    assert (newest["status"], newest["held"], newest["runbook"]) == ("escalated", True, None)
+    assert (oldest["status"], oldest["runbook"], oldest["attempts"]) == ("resolved", "stale-lock-file", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        (["--status", "resolved"], ["00000001"]),
+        (["--status", "open"], []),
+        (["--limit", "1"], ["00000002"]),
+        (["--code", "OTHER"], []),
+        (["--code", "LOCK_STALE"], ["00000002", "00000001"]),
+    ],
+)
+def test_incidents_are_filtered(options: list[str], ids: list[str], written: WrittenJournal) -> None:
+    found = json.loads(remediation("incidents", *home(written), "--json", *options).out)
+    assert [item["id"] for item in found] == [stories.incident_id(name) for name in ids]
+
+
+def test_no_incidents_is_an_empty_answer_and_not_an_error(tmp_path: Path) -> None:
+    empty = WrittenJournal.make(tmp_path)
+    ran = remediation("incidents", *home(empty))
+    assert (ran.status, ran.out, ran.err) == (0, "", "no incidents\n")
+    assert remediation("incidents", *home(empty), "--json").json == []
+
+
+def test_an_incident_is_shown_by_its_id_and_by_any_beginning_of_it(written: WrittenJournal) -> None:
+    for id_ in (stories.incident_id("00000001"), "00000001"):
+        ran = remediation("incident", "show", id_, *home(written))
+        assert ran.status == 0, ran.err
+        assert "Attempt 1: stale-lock-file" in ran.out
+
+
+def test_an_incident_as_json_is_its_post_mortem(written: WrittenJournal) -> None:
+    ran = remediation("incident", "show", "00000001", "--json", *home(written))
+    document = json.loads(ran.out)
+    assert document["id"] == stories.incident_id("00000001")
+    assert document["attempts"][0]["outcome"] == "healed"
+
+
+def test_an_incident_in_markdown_begins_with_a_heading(written: WrittenJournal) -> None:
+    ran = remediation("incident", "show", "00000001", "--markdown", *home(written))
+    assert ran.out.startswith("# `LOCK_STALE: /srv/app/job.lock`\n")
+
+
+@pytest.mark.parametrize(("id_", "message"), [("7777", "there is no incident 7777"), ("0000000", "2 incidents begin with 0000000")])
+def test_an_incident_that_is_not_meant_clearly_is_a_no(id_: str, message: str, written: WrittenJournal) -> None:
+    ran = remediation("incident", "show", id_, *home(written))
+    assert (ran.status, ran.out) == (1, "")
+    assert message in ran.err
+
+
+def test_two_forms_at_once_are_wrong_use(written: WrittenJournal) -> None:
+    assert remediation("incident", "show", "00000001", "--json", "--markdown", *home(written)).status == 2
+
+
+def test_hostile_text_reaches_a_pipe_harmless(tmp_path: Path) -> None:
+    journal = WrittenJournal.make(tmp_path)
+    journal.write(stories.stream(), [stories.reported(subject=stories.HOSTILE, summary=stories.HOSTILE), stories.opened()])
+    for command in (["incidents"], ["incident", "show", "0a1b"], ["journal", "tail"]):
+        for form in ([], ["--json"]):
+            ran = remediation(*command, *form, *home(journal))
+            assert ran.status == 0, ran.err
+            assert "\x1b" not in ran.out
+            assert "\u202e" not in ran.out
+            if not form:
+                assert "\n# heading" not in ran.out
+
+
+def test_the_tail_shows_the_newest_entries(written: WrittenJournal) -> None:
+    lines = remediation("journal", "tail", "-n", "2", "--json", *home(written)).out.splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["incident.opened", "incident.settled"]
+    assert json.loads(lines[1])["body"]["status"] == "escalated"
+    assert len(remediation("journal", "tail", *home(written), "--json").out.splitlines()) == 8
+
+
+def test_the_tail_follows_until_it_is_interrupted(written: WrittenJournal) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "remediation", "journal", "tail", "-n", "1", "--follow", "--json", *home(written)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["seq"] == 7
+        written.write(stories.stream("00000003"), [stories.reported()])
+        assert json.loads(process.stdout.readline())["type"] == "degradation.reported"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_the_record_of_runbooks_is_listed(written: WrittenJournal) -> None:
+    (record,) = json.loads(remediation("runbooks", "--json", *home(written)).out)
+    assert (record["id"], record["healed"]) == ("stale-lock-file", 1)
+    assert remediation("runbooks", "list", "--json", *home(written)).json == [record]
+
+
+def test_a_reader_that_leaves_early_ends_the_command_quietly(tmp_path: Path) -> None:
+    journal = WrittenJournal.make(tmp_path)
+    journal.write(stories.stream(), [stories.reported(summary="x" * 1000)] * 300)
+    shell = f"{sys.executable} -m remediation journal tail -n 300 --home {journal.home.root}; echo $? >&2"
+    ran = subprocess.run(["bash", "-c", f"({shell}) | head -1"], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.count("\n") == 1
+    assert ran.stderr == "141\n"
+
+
+def test_a_terminal_gets_a_drawn_table(written: WrittenJournal) -> None:
+    screen, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "remediation", "incidents", *home(written)],
+        stdout=end,
+        stderr=end,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(screen, 4096):
+            shown += chunk
+    os.close(screen)
+    assert process.wait(timeout=20) == 0
+    assert "─".encode() in shown
+    assert stories.incident_id("00000001").encode() in shown
