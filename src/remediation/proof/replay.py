@@ -1,0 +1,246 @@
+"""
+Replay: takes in the entries of a log in order and checks everything that needs no signature.
+
+Sequence and stream positions without gaps, the right log, unique ids, canonical leaves, bodies that match their leaves or were
+erased with an entry that says so; meanwhile the tree grows. What was signed is compared afterwards, by `remediation.proof.judge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+
+from remediation.errors import NotCanonical
+from remediation.proof import jsontext
+from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, leaf_pattern, payload_digest
+from remediation.proof.merkle import Frontier, leaf_hash
+from remediation.proof.verdict import ProblemCode, Problems
+
+Row = (
+    tuple[bytes | None, bytes | None, bytes | None] | tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]
+)
+"""An entry as stored: leaf, salt, body; from a database also the columns seq, id, stream, stream_seq, type, time.
+
+The leaf is None where an entry stands that can't be read; salt and body are None where they were erased.
+"""
+
+_CHUNK = 1024
+_Frame = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The log says that its signing key changed."""
+
+    size: int
+    """The size of the tree that ends with the entry that says so: signed by both keys."""
+    old: str
+    """vkey."""
+    new: str
+    """vkey."""
+
+
+class Replay:
+    """
+    The entries of one log, read once, in order.
+
+    Memory does not grow with the size of entries, but by 16 bytes an entry (its id's digest) and about 200 bytes a stream. Mutable,
+    not thread-safe.
+    """
+
+    def __init__(self, origin: str, *, start: int = 0, frontier: Frontier | None = None, watch: Iterable[int] = ()) -> None:
+        """
+        Begin to read.
+
+        Args:
+            origin: The log that every entry must be of.
+            start: Position of the first entry; the ones before are not seen.
+            frontier: The tree of the entries before `start`. It need not be trusted: if it is wrong, no signed root comes out.
+            watch: Sizes at which the root is to be remembered, for other checkpoints than the last.
+
+        """
+        self.problems = Problems()
+        self.origin = origin
+        self.start = start
+        self.size = start
+        """Entries read, including those before `start`."""
+        self.roots: dict[int, bytes] = {}
+        """The root at each watched size, at each key rotation, and (after `close`) at the end."""
+        self.rotations: list[Rotation] = []
+        self.erased = 0
+        self._tree = frontier.copy() if frontier is not None else Frontier() if start == 0 else None
+        if self._tree is not None and self._tree.size != start:
+            raise ValueError(f"the frontier is of size {self._tree.size}, the entries start at {start}")
+        self._watch = sorted({size for size in watch if size >= start}, reverse=True)
+        self._expected = start
+        self._streams: dict[bytes, int] = {}
+        self._ids = _Ids()
+        self._missing: dict[int, None] = {}
+        self._match = leaf_pattern(origin).fullmatch
+        self._note_roots()
+
+    def feed(self, rows: Iterable[Row]) -> None:
+        """Take in the next entries. May be called again and again; no entry raises, whatever it holds."""
+        source = iter(rows)
+        while chunk := list(islice(source, min(_CHUNK, self._watch[-1] - self.size) if self._watch else _CHUNK)):
+            self._take(chunk)
+            self._note_roots()
+
+    def close(self) -> None:
+        """Everything was fed: report what only the whole log shows."""
+        for seq in self._missing:
+            self.problems.add(
+                ProblemCode.PAYLOAD_MISSING, f"the body of entry {seq} is gone, and no later entry says that it was erased", seq
+            )
+        for first, second in self._ids.repeated():
+            self.problems.add(ProblemCode.DUPLICATE_ID, f"entry {second} has the same id as entry {first}", second)
+        if self._tree is not None:
+            self.roots[self.size] = self._tree.root()
+
+    def _note_roots(self) -> None:
+        while self._watch and self._watch[-1] <= self.size:
+            size = self._watch.pop()
+            if self._tree is not None:
+                self.roots[size] = self._tree.root()
+
+    def _take(self, chunk: list[Row]) -> None:
+        match, streams, problems, remember = self._match, self._streams, self.problems, self._ids.add
+        unknown_stream = 0 if self.start == 0 else -1
+        hashes: list[bytes] = []
+        for leaf, salt, body, *columns in chunk:
+            hashes.append(leaf_hash(leaf or b""))
+            found = match(leaf) if leaf is not None else None
+            if found is not None and leaf is not None and len(leaf) <= MAX_LEAF_BYTES and leaf.isascii():
+                frame: _Frame | None = found.groups()  # type: ignore[assignment]  # the pattern has seven groups
+            else:
+                frame = self._parse(leaf)
+            if frame is None:
+                self._expected += 1
+                continue
+            id_, payload, seq_text, stream, stream_text, _, type_ = frame
+            seq, position = int(seq_text), int(stream_text)
+            if seq != self._expected:
+                problems.add(
+                    ProblemCode.SEQUENCE, f"entry {self._expected} was expected here, entry {seq} was found", self._expected
+                )
+            self._expected = seq + 1
+            expected = streams.get(stream, unknown_stream)
+            if position != expected >= 0:
+                problems.add(
+                    ProblemCode.STREAM_SEQUENCE,
+                    f"entry {seq} says it is number {position} of stream {stream.decode()!r}, where number {expected} was expected",
+                    seq,
+                )
+            streams[stream] = position + 1
+            remember(id_, seq)
+            if body is None or salt is None:
+                self._miss(seq, salt, body)
+            elif payload_digest(salt, body) != payload.decode() or len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES:
+                problems.add(ProblemCode.PAYLOAD, f"the body of entry {seq} is not the one that its leaf commits to", seq)
+            elif type_ == b"payload.erased":
+                self._erase(seq, body)
+            elif type_ == b"key.rotated":
+                if self._tree is not None:
+                    self._tree.extend(hashes)
+                    hashes.clear()
+                self._rotate(seq, body)
+            if columns and columns != _columns(seq, position, frame):
+                problems.add(ProblemCode.COLUMNS, f"the columns of entry {seq} differ from its leaf", seq)
+        if self._tree is not None:
+            self._tree.extend(hashes)
+        self.size += len(chunk)
+
+    def _parse(self, leaf: bytes | None) -> _Frame | None:
+        """The frame of a leaf that the pattern does not match, or None once it is reported why it is none."""
+        if leaf is None:
+            return None  # whoever could not read it has said so
+        try:
+            parsed = Leaf.parse(leaf)
+        except NotCanonical as error:
+            self.problems.add(ProblemCode.LEAF, f"the leaf of entry {self._expected} is not valid: {error}", self._expected)
+            return None
+        if parsed.origin != self.origin:
+            self.problems.add(
+                ProblemCode.LEAF,
+                f"entry {self._expected} is of the log {parsed.origin!r}, not of {self.origin!r}",
+                self._expected,
+            )
+        values = (parsed.id, parsed.payload, parsed.seq, parsed.stream, parsed.stream_seq, parsed.time, parsed.type)
+        id_, payload, seq, stream, stream_seq, time, type_ = (str(value).encode() for value in values)
+        return id_, payload, seq, stream, stream_seq, time, type_
+
+    def _miss(self, seq: int, salt: bytes | None, body: bytes | None) -> None:
+        if salt is None and body is None:
+            self._missing[seq] = None
+        else:
+            lacking = "salt" if salt is None else "body"
+            self.problems.add(
+                ProblemCode.PAYLOAD, f"entry {seq} lacks its {lacking} only; an erasure removes body and salt together", seq
+            )
+
+    def _erase(self, seq: int, body: bytes) -> None:
+        erased = _members(body).get("seq")
+        if not isinstance(erased, int) or isinstance(erased, bool) or not 0 <= erased < seq:
+            self.problems.add(ProblemCode.PAYLOAD, f"entry {seq} says that a body was erased, but names no earlier entry", seq)
+        elif erased in self._missing:
+            del self._missing[erased]
+            self.erased += 1
+
+    def _rotate(self, seq: int, body: bytes) -> None:
+        members = _members(body)
+        old, new = members.get("old"), members.get("new")
+        if not isinstance(old, str) or not isinstance(new, str):
+            self.problems.add(ProblemCode.KEYS, f"entry {seq} rotates the key, but does not name the old and the new one", seq)
+        elif self._tree is not None:
+            self.roots[self._tree.size] = self._tree.root()
+            self.rotations.append(Rotation(self._tree.size, old, new))
+
+
+def _members(body: bytes) -> dict[str, object]:
+    try:
+        return jsontext.decode_object(body)
+    except NotCanonical:
+        return {}
+
+
+def _columns(seq: int, position: int, frame: _Frame) -> list[int | str]:
+    id_, _, _, stream, _, time, type_ = frame
+    return [seq, id_.decode(), stream.decode(), position, type_.decode(), time.decode()]
+
+
+class _Ids:
+    """
+    Finds repeated ids without keeping them: 9 bytes of a digest and 7 of the position for each.
+
+    That a repetition is overlooked is impossible; that one is reported where there is none has a chance of 1 in 10 milliards for a
+    million entries.
+    """
+
+    __slots__ = ("_buckets",)
+
+    _DIGEST = 9
+    _RECORD = 16
+
+    def __init__(self) -> None:
+        self._buckets = [bytearray() for _ in range(256)]
+
+    def add(self, id_: bytes, seq: int) -> None:
+        digest = blake2b(id_, digest_size=9).digest()
+        self._buckets[digest[0]] += digest + seq.to_bytes(7, "big")
+
+    def repeated(self) -> Iterable[tuple[int, int]]:
+        """Pairs of positions with one id, as they were added."""
+        step, cut = self._RECORD, self._DIGEST
+        for bucket in self._buckets:
+            records = bytes(bucket)
+            ends = range(0, len(records), step)
+            if len({records[at : at + cut] for at in ends}) == len(ends):
+                continue
+            seen: dict[bytes, int] = {}
+            for at in ends:
+                seq = int.from_bytes(records[at + cut : at + step], "big")
+                first = seen.setdefault(records[at : at + cut], at)
+                if first != at:
+                    yield int.from_bytes(records[first + cut : first + step], "big"), seq
