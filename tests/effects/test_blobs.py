@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 import textwrap
 import threading
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.crashing import run_python
 
 from remediation.errors import EffectError
 from remediation.model.plan import BlobRef
@@ -99,8 +98,7 @@ async def test_what_a_killed_writer_left_is_removed_when_the_store_is_opened(sto
         store.put_blocking(b"half")
         """
     )
-    killed = subprocess.run([sys.executable, "-c", script], check=False)
-    assert killed.returncode == -9
+    run_python(script)
     assert len(files(store)) == 1
     FileBlobStore(store.root)
     assert files(store) == []
@@ -170,6 +168,6 @@ def test_a_full_disk_is_told_and_leaves_nothing(store: FileBlobStore) -> None:
             print(error)
         """
     )
-    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    said = run_python(script)
     assert "File too large; free some space" in said
     assert files(store) == []

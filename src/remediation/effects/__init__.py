@@ -11,10 +11,13 @@ from typing import Any
 from remediation.effects.call_host import CallHost
 from remediation.effects.command import RunCommand
 from remediation.effects.controls import HostControls
+from remediation.effects.copy_file import CopyFile
+from remediation.effects.delete_file import DeleteFile
 from remediation.effects.disposable import DeclaredDisposable
-from remediation.effects.files import CopyFile, DeleteFile, MoveFile, WriteFile
 from remediation.effects.git_commit import GitCommit
+from remediation.effects.move_file import MoveFile
 from remediation.effects.terminate import TerminateProcess
+from remediation.effects.write_file import WriteFile
 from remediation.hooks import hookimpl
 from remediation.ports.effect import Effect
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, PlainValidator
 
 from remediation.model.base import Duration, milliseconds
 from remediation.model.text import printable, wellformed
@@ -34,7 +34,7 @@ def _dump_path(path: Path) -> str:
     return _BASE64 + base64.b64encode(os.fsencode(path)).decode("ascii")
 
 
-AbsolutePath = Annotated[Path, BeforeValidator(_load_path), PlainSerializer(_dump_path, return_type=str)]
+AbsolutePath = Annotated[Path, PlainValidator(_load_path), PlainSerializer(_dump_path, return_type=str)]
 """An absolute, lexically normal path. In a record it is text; ``base64:…`` if its bytes are not UTF-8 (no absolute path begins
 so)."""
 
