@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import stat as stat_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +23,7 @@ from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.plan import BlobRef, PlanRecord, Receipt
 from remediation.model.runbook import Finding, Verdict
 from remediation.ports.clock import Clock
-from remediation.ports.effect import BlobStore, Completed, Disposable, Roots
+from remediation.ports.effect import BlobStore, Completed, Disposable, Roots, Touches
 
 READ_CAP = 16 * 1024 * 1024
 
@@ -258,8 +260,6 @@ class RemediationContext:
 
     def disposable_glob(self, path: str | os.PathLike[str]) -> bool:
         """Whether the operator declared `path` re-creatable."""
-        from remediation.ports.effect import Touches
-
         return self._services.disposable.covers(Touches(destroys=(str(path),)))
 
     def has_control(self, name: str) -> bool:
@@ -333,9 +333,7 @@ class RemediationContext:
                 f"the context of {self._runbook} was used after {self._sealed}; keep no reference to it between steps"
             )
         if os.getpid() != self._pid:
-            raise ContextSealed(
-                f"the context of {self._runbook} was used in another process; pass values, not the context"
-            )
+            raise ContextSealed(f"the context of {self._runbook} was used in another process; pass values, not the context")
         if self._facts.deadline and self._services.clock.monotonic() > self._facts.deadline:
             raise ContextSealed(f"the context of {self._runbook} was used past its step's deadline")
 
@@ -355,7 +353,4 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def _glob(pattern: str, limit: int) -> list[Path]:
-    import glob
-    import itertools
-
     return sorted(Path(item) for item in itertools.islice(glob.iglob(pattern, recursive=True), limit))

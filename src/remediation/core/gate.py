@@ -1,4 +1,5 @@
-"""The gate: whether a plan may be applied now. A table; the strictest row wins, and every row that speaks is a reason.
+"""
+The gate: whether a plan may be applied now. A table; the strictest row wins, and every row that speaks is a reason.
 
 Precedence: ``refuse > wait > observe > ask > proceed`` (design, section 5).
 """
@@ -43,15 +44,15 @@ class Situation:
 Row = tuple[str, Decision, str, int]
 
 
-def admit(situation: Situation, spec: RunbookSpec, *, now: int) -> GateRecord:
+def admit(situation: Situation, *, now: int) -> GateRecord:
     """What can be said before the precondition: pauses, fences, limits."""
-    return _decided(list(_situation_rows(situation, spec, now)))
+    return _decided(list(_situation_rows(situation, now)))
 
 
 def gate(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situation, *, now: int) -> GateRecord:
     """Whether `plan` may be applied at `now` (milliseconds)."""
     rows = [
-        *_situation_rows(situation, spec, now),
+        *_situation_rows(situation, now),
         *_declaration_rows(plan, spec, situation),
         *_lifecycle_rows(spec, situation),
         *_consent_rows(plan, confidence, spec, situation),
@@ -59,7 +60,7 @@ def gate(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situat
     return _decided(rows)
 
 
-def _situation_rows(situation: Situation, spec: RunbookSpec, now: int) -> Iterator[Row]:
+def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:
     if situation.paused:
         yield "pause", "wait", f"healing is paused: {situation.paused}", 0
     if situation.fenced_by:
@@ -114,7 +115,9 @@ def _consent_rows(plan: PlanRecord, confidence: int, spec: RunbookSpec, situatio
 
 def _decided(rows: Sequence[Row]) -> GateRecord:
     if not rows:
-        return GateRecord(decision="proceed", reasons=(GateReason(row="allowed", decision="proceed", reason="no row of the gate objects"),))
+        return GateRecord(
+            decision="proceed", reasons=(GateReason(row="allowed", decision="proceed", reason="no row of the gate objects"),)
+        )
     strictest = max(rows, key=lambda row: STRICTNESS.index(row[1]))[1]
     until = max((row[3] for row in rows if row[1] == "wait"), default=0) if strictest == "wait" else 0
     reasons = tuple(GateReason(row=row, decision=decision, reason=reason) for row, decision, reason, _ in rows)

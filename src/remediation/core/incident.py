@@ -1,4 +1,5 @@
-"""The incident: a closed state machine as frozen values, and how each entry moves it.
+"""
+The incident: a closed state machine as frozen values, and how each entry moves it.
 
 Specification: ``docs/specs/incident-state-machine.md``.
 """
@@ -124,6 +125,7 @@ class Incident:
     fresh_from: int = 0
     """Attempts before this index belong to the time before a reopening: they don't count towards the cap."""
     wait: IncidentWaiting | None = None
+    waiting_since: int = 0
     reports: int = 1
     observed_at: int = 0
     counter_evidence_at: int = 0
@@ -195,10 +197,10 @@ def evolve(incident: Incident, entry: Entry, *, at: int) -> Incident:
     """The incident after `entry`, journaled at time `at` (milliseconds). Unknown entries change nothing but the version."""
     moved = _MOVES.get(type(entry))
     base = replace(incident, version=incident.version + 1, changed_at=at)
-    return moved(base, entry, at) if moved is not None else base
+    return moved(base, entry) if moved is not None else base
 
 
-def _coalesced(incident: Incident, entry: DegradationCoalesced, at: int) -> Incident:
+def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
     counter = entry.observed_at if entry.why == "counter-evidence" else incident.counter_evidence_at
     return replace(
         incident,
@@ -209,24 +211,30 @@ def _coalesced(incident: Incident, entry: DegradationCoalesced, at: int) -> Inci
     )
 
 
-def _cleared(incident: Incident, entry: DegradationCleared, at: int) -> Incident:
+def _cleared(incident: Incident, entry: DegradationCleared) -> Incident:
     return replace(incident, cleared_at=max(incident.cleared_at, entry.observed_at))
 
 
-def _taken_in(incident: Incident, entry: IncidentOpened, at: int) -> Incident:
+def _taken_in(incident: Incident, entry: IncidentOpened) -> Incident:
     return replace(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
 
 
-def _waiting(incident: Incident, entry: IncidentWaiting, at: int) -> Incident:
-    return replace(incident, phase=Phase.WAITING, wait=entry)
+def _waiting(incident: Incident, entry: IncidentWaiting) -> Incident:
+    return replace(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at)
 
 
-def _planned(incident: Incident, entry: AttemptPlanned, at: int) -> Incident:
+def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
     skipped = dict(incident.skipped) | dict(entry.skipped)
     acted = entry.gate.decision == "proceed"
     current = incident.current
     if current is not None and current.id == entry.attempt:
-        attempt = replace(current, plans=(*current.plans, entry.plan), acted=current.acted or acted, apply_ms=entry.apply_ms, instance=entry.instance)
+        attempt = replace(
+            current,
+            plans=(*current.plans, entry.plan),
+            acted=current.acted or acted,
+            apply_ms=entry.apply_ms,
+            instance=entry.instance,
+        )
         attempts = (*incident.attempts[:-1], attempt)
     else:
         attempt = Attempt(
@@ -236,7 +244,7 @@ def _planned(incident: Incident, entry: AttemptPlanned, at: int) -> Incident:
             level=entry.level,
             code_digest=entry.code_digest,
             instance=entry.instance,
-            planned_at=at,
+            planned_at=incident.changed_at,
             finding=entry.finding,
             plans=(entry.plan,),
             acted=acted,
@@ -268,43 +276,43 @@ def _merged(old: tuple[Receipt, ...], new: tuple[Receipt, ...]) -> tuple[Receipt
     return tuple(merged.values())
 
 
-def _stage_applied(incident: Incident, entry: StageApplied, at: int) -> Incident:
+def _stage_applied(incident: Incident, entry: StageApplied) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     attempt = replace(attempt, receipts=_merged(attempt.receipts, entry.receipts), applied_stages=entry.stage + 1)
     return _with(incident, attempt, phase=Phase.DECIDING)
 
 
-def _started(incident: Incident, entry: EffectStarted, at: int) -> Incident:
+def _started(incident: Incident, entry: EffectStarted) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     return _with(incident, replace(attempt, started=(*attempt.started, entry.key)))
 
 
-def _ended(incident: Incident, entry: EffectApplied | EffectFailed, at: int) -> Incident:
+def _ended(incident: Incident, entry: EffectApplied | EffectFailed) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.receipt.key)
     return _with(incident, replace(attempt, started=started, receipts=_merged(attempt.receipts, (entry.receipt,))))
 
 
-def _uncertain(incident: Incident, entry: EffectUncertain, at: int) -> Incident:
+def _uncertain(incident: Incident, entry: EffectUncertain) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.key)
     return _with(incident, replace(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
 
 
-def _verifying(incident: Incident, entry: VerificationStarted, at: int) -> Incident:
+def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     attempt = replace(
         attempt,
         receipts=_merged(attempt.receipts, entry.receipts),
         applied_stages=len(attempt.plans),
         verification=entry,
-        verification_at=at,
+        verification_at=incident.changed_at,
         verdict=entry.verdict,
     )
     return _with(incident, attempt, phase=Phase.VERIFYING, wait=None)
 
 
-def _finished(incident: Incident, entry: AttemptFinished, at: int) -> Incident:
+def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     attempt = replace(
         attempt,
@@ -314,12 +322,12 @@ def _finished(incident: Incident, entry: AttemptFinished, at: int) -> Incident:
         outcome=entry.outcome,
         reason=entry.reason,
         revert=entry.revert,
-        finished_at=at,
+        finished_at=incident.changed_at,
     )
     return _with(incident, attempt, phase=Phase.ACTING if entry.revert else Phase.DECIDING, wait=None)
 
 
-def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed, at: int) -> Incident:
+def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     failed = isinstance(entry, EffectRevertFailed)
     attempt = replace(
@@ -332,7 +340,7 @@ def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed, at
     return _with(incident, attempt, phase=Phase.ACTING if attempt.revert else Phase.DECIDING, dirty=incident.dirty or failed)
 
 
-def _settled(incident: Incident, entry: IncidentSettled, at: int) -> Incident:
+def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
     return replace(
         incident,
         status=Status(entry.status),
@@ -341,14 +349,14 @@ def _settled(incident: Incident, entry: IncidentSettled, at: int) -> Incident:
         held=entry.held,
         dirty=entry.dirty,
         reports=max(incident.reports, entry.reports),
-        settled_at=incident.settled_at or at,
+        settled_at=incident.settled_at or incident.changed_at,
         reason=entry.reason,
         analysis=entry.analysis or incident.analysis,
         actions=entry.actions or incident.actions,
     )
 
 
-def _reopened(incident: Incident, entry: IncidentReopened, at: int) -> Incident:
+def _reopened(incident: Incident, entry: IncidentReopened) -> Incident:
     return replace(
         incident,
         status=Status.OPEN,

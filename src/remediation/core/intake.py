@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from remediation.core.incident import Incident, Phase
+from remediation.core.incident import Incident
 from remediation.core.state import HostState
 from remediation.model.base import Severity
 from remediation.model.events import DegradationEvent, fingerprint
@@ -46,7 +46,8 @@ def decide_report(state: HostState, event: DegradationEvent, *, storm_subjects: 
 
 def _coalesce(incident: Incident, event: DegradationEvent) -> Coalesce:
     observed = event.observed_at or 0
-    if incident.open and incident.phase is Phase.VERIFYING and observed > incident.last_effect_at > 0:
+    attempt = incident.current
+    if attempt is not None and attempt.verification is not None and observed > attempt.last_effect_at > 0:
         return Coalesce(incident, "counter-evidence", min(incident.severity, event.severity))
     if event.severity.worse_than(incident.severity):
         return Coalesce(incident, "severity", event.severity)

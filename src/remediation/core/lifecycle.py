@@ -51,9 +51,13 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> Ru
             # Changed code has to earn its place again; quarantine outlives a change of code.
             state: State = "quarantined" if known.state == "quarantined" else "registered"
             why = "new code" if known.code_digest else "first seen"
-            return replace(known, state=state, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec, why=why, changed_at=at)
+            return replace(
+                known, state=state, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec, why=why, changed_at=at
+            )
         case RunbookPromoted():
-            return replace(known, state="live", why=f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else ""), changed_at=at)
+            return replace(
+                known, state="live", why=f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else ""), changed_at=at
+            )
         case RunbookDegraded():
             return replace(known, state="degraded", why=entry.reason, changed_at=at)
         case RunbookQuarantined():
@@ -80,7 +84,8 @@ def learn(records: dict[str, RunbookRecord], incident: Incident, entry: Entry, *
 
 
 def to_quarantine(record: RunbookRecord, *, essential: bool, now: int) -> str:
-    """Why the runbook has to be quarantined by its record; empty if it has not.
+    """
+    Why the runbook has to be quarantined by its record; empty if it has not.
 
     Failed verdicts in 2 distinct incidents in 7 days; 5 for `essential`.
     """

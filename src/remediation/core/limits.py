@@ -52,7 +52,8 @@ class Recurrence:
 
 
 def recurrence(past: tuple[PastHeal, ...], *, now: int, cooldown_ms: int) -> Recurrence:
-    """A fingerprint that was healed before is back (design, section 3).
+    """
+    A fingerprint that was healed before is back (design, section 3).
 
     Within the cooldown after the last settling it waits. Within 24 h, one earlier *patch* or *heal*, or three *recovery* heals, escalate:
     fixing again what did not stay fixed is no healing.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from remediation.core.incident import Attempt, Incident, Phase, Status
 from remediation.model.entries import IncidentSettled
-from remediation.model.runbook import RunbookSpec
+from remediation.model.runbook import Reversibility, RunbookSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,13 @@ Step = TakeIn | Decide | Apply | Verify | Revert | Sleep | RetryLater | GiveUp |
 
 
 def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int) -> Step:
-    """The next step of `incident` at time `now` (milliseconds).
+    """
+    The next step of `incident` at time `now` (milliseconds).
 
     Args:
         specs: Of the registered runbooks; runbooks that are not there can't go on.
         attempt_cap: Attempts that may act on one incident.
+
     """
     if not incident.open:
         return Done()
@@ -97,12 +99,20 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
     if wait is not None and incident.phase is Phase.WAITING:
         if incident.current is None and incident.cleared_at > incident.observed_at:
             return Resolve("the reporter no longer sees it")
-        if wait.until == 0 or wait.until > now:
+        if (wait.until == 0 or wait.until > now) and not _woken(incident):
             return Sleep(wait.until)
     attempt = incident.current
     if attempt is not None:
         return _within(attempt)
     return _between(incident, specs, now=now, attempt_cap=attempt_cap)
+
+
+def _woken(incident: Incident) -> bool:
+    """Whether something came that ends a wait before its time."""
+    wait = incident.wait
+    if wait is None or wait.why != "verify":
+        return False
+    return max(incident.cleared_at, incident.counter_evidence_at) > max(incident.waiting_since, incident.last_effect_at)
 
 
 def _within(attempt: Attempt) -> Step:
@@ -175,10 +185,12 @@ def _backoff(spec: RunbookSpec, tries: int) -> int:
     return round(pause.total_seconds() * 1000)
 
 
-def settlement(incident: Incident, status: Status, reason: str, *, dirty: bool = False, analysis: str = "", actions: tuple[str, ...] = ()) -> IncidentSettled:
+def settlement(
+    incident: Incident, status: Status, reason: str, *, dirty: bool = False, analysis: str = "", actions: tuple[str, ...] = ()
+) -> IncidentSettled:
     """The entry that settles `incident`; everything but `resolved` holds the fingerprint."""
     return IncidentSettled(
-        status=status.value,  # type: ignore[arg-type]
+        status=status.value,
         reason=reason,
         runbook=incident.runbook,
         attempts=incident.acted,
@@ -191,9 +203,9 @@ def settlement(incident: Incident, status: Status, reason: str, *, dirty: bool =
 
 
 def to_revert(attempt: Attempt, doubtful: Sequence[str] = ()) -> tuple[str, ...]:
-    """Keys of the effects that were applied (or may have been: `doubtful`), newest first."""
+    """Keys of the effects that were applied (or may have been: `doubtful`), newest first; disposable ones need no undo."""
     done = [receipt.key for receipt in attempt.receipts if receipt.outcome in ("applied", "found-applied")]
-    ordered = [item.key for plan in attempt.plans for item in plan.effects]
+    ordered = [item.key for plan in attempt.plans for item in plan.effects if item.reversibility is not Reversibility.DISPOSABLE]
     wanted = set(done) | set(doubtful)
     return tuple(key for key in reversed(ordered) if key in wanted)
 

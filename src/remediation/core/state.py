@@ -25,11 +25,13 @@ Listener = Callable[[Incident, Record], None]
 
 
 class HostState:
-    """Incidents, limits, runbooks and pauses as of the newest folded entry.
+    """
+    Incidents, limits, runbooks and pauses as of the newest folded entry.
 
     Args:
         keep_settled: How many settled incidents to remember in full; `None` for all (a command that lists them). A forgotten one is
             still counted in `forgotten`, and can be read back from its stream.
+
     """
 
     def __init__(self, *, keep_settled: int | None = 2048) -> None:
@@ -41,6 +43,7 @@ class HostState:
     def reset(self) -> None:
         """Forget everything; see `remediation.ports.journal.Fold`."""
         self.position = -1
+        self._live = False
         self.incidents: OrderedDict[str, Incident] = OrderedDict()
         self.by_fingerprint: dict[str, str] = {}
         self.open_by_code: dict[str, int] = {}
@@ -53,6 +56,10 @@ class HostState:
         self.instances: dict[str, HostStarted] = {}
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._second: tuple[str, int] = ("", 0)
+
+    def loaded(self) -> None:
+        """What follows is news: listeners are told."""
+        self._live = True
 
     def apply(self, record: Record) -> None:
         """Take in the next entry."""
@@ -127,8 +134,9 @@ class HostState:
         self.incidents[id_] = incident
         if incident.dirty:
             self.fenced[incident.event.subject] = incident.id
-        for listener in self.listeners:
-            listener(incident, record)
+        if self._live:
+            for listener in self.listeners:
+                listener(incident, record)
 
     def _hold(self, incident: Incident) -> None:
         self.by_fingerprint[incident.fingerprint] = incident.id
@@ -151,7 +159,9 @@ class HostState:
             self._settled[incident.id] = None
         if was.open:
             level = incident.attempts[-1].level.value if incident.attempts else ""
-            heal = PastHeal(incident.id, at, incident.status.value, incident.runbook if incident.status is Status.RESOLVED else "", level)
+            heal = PastHeal(
+                incident.id, at, incident.status.value, incident.runbook if incident.status is Status.RESOLVED else "", level
+            )
             self.past[incident.fingerprint] = (*self.past.pop(incident.fingerprint, ())[-7:], heal)
         self._forget()
 

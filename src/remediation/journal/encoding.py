@@ -26,10 +26,12 @@ class Draft:
 
 
 def draft(entry: Entry) -> Draft:
-    """Encode `entry`'s body and commit to it.
+    """
+    Encode `entry`'s body and commit to it.
 
     Raises:
         NotCanonical: outside the JSON domain, or larger than 256 KiB.
+
     """
     body = entry.body()
     if len(body) > MAX_BODY_BYTES:
@@ -41,12 +43,22 @@ def draft(entry: Entry) -> Draft:
 
 
 def place(
-    prepared: Draft, *, origin: str, seq: int, event_id: str, stream: str, stream_seq: int, time: str, frame: tuple[str, str | None, str | None]
+    prepared: Draft,
+    *,
+    origin: str,
+    seq: int,
+    event_id: str,
+    stream: str,
+    stream_seq: int,
+    time: str,
+    frame: tuple[str, str | None, str | None],
 ) -> tuple[Row, Record]:
-    """The row and the record of a draft at its place; `frame` is actor, causation, correlation.
+    """
+    The row and the record of a draft at its place; `frame` is actor, causation, correlation.
 
     Raises:
         NotCanonical: the leaf is larger than 65,535 bytes.
+
     """
     actor, causation, correlation = frame
     type_ = prepared.entry.type
@@ -59,11 +71,13 @@ def place(
 
 
 def record(row: Row) -> Record:
-    """The typed record of a stored row. Checks the body against the leaf.
+    """
+    The typed record of a stored row. Checks the body against the leaf.
 
     Raises:
         JournalDamaged: columns, leaf and body do not belong together.
         JournalTooNew: of a type or version that this release doesn't know.
+
     """
     try:
         leaf = Leaf.parse(row.leaf)
@@ -78,7 +92,9 @@ def record(row: Row) -> Record:
         row.time,
     ):
         raise JournalDamaged(f"entry {row.seq}: its columns contradict its leaf")
-    head = EntryHead(leaf.seq, leaf.id, leaf.stream, leaf.stream_seq, leaf.type, leaf.time, leaf.actor, leaf.causation, leaf.correlation)
+    head = EntryHead(
+        leaf.seq, leaf.id, leaf.stream, leaf.stream_seq, leaf.type, leaf.time, leaf.actor, leaf.causation, leaf.correlation
+    )
     if row.body is None or row.salt is None:
         return Record(head, None)
     if payload_digest(row.salt, row.body) != leaf.payload:

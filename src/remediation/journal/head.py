@@ -1,4 +1,5 @@
-"""`head.note`: the newest signed head that may be known outside this process. It only grows, and it lies outside the home.
+"""
+`head.note`: the newest signed head that may be known outside this process. It only grows, and it lies outside the home.
 
 A log that is behind its head was rolled back, or is another one; continuing it would sign two histories of one log.
 """
@@ -24,10 +25,12 @@ class HeadNote:
         self._size = -1
 
     def read(self) -> str:
-        """The note.
+        """
+        The note.
 
         Raises:
             JournalRolledBack: it is missing or unreadable although the journal was initialised.
+
         """
         try:
             return self.path.read_text("utf-8")
@@ -50,10 +53,12 @@ class HeadNote:
         return self._size
 
     def advance(self, note: str) -> None:
-        """Make `note` the head, durably, unless the present one is at least as large.
+        """
+        Make `note` the head, durably, unless the present one is at least as large.
 
         Raises:
             OSError: it could not be written; the old head stands.
+
         """
         if Checkpoint.parse(Note.parse(note).text).size <= self.size():
             return

@@ -40,7 +40,8 @@ class _Progress:
 
 
 class IntentJournal(JournalReader):
-    """See `remediation.ports.journal.Journal` for the guarantees of `append`, `read` and `follow`.
+    """
+    See `remediation.ports.journal.Journal` for the guarantees of `append`, `read` and `follow`.
 
     Made by `open`; closed by `close`. Belongs to one event loop.
     """
@@ -65,12 +66,22 @@ class IntentJournal(JournalReader):
 
     @classmethod
     async def open(
-        cls, store: JournalStore, tree: SignedTree, lock: WriterLock, head: HeadNote, clock: Clock, *, actor: str, folds: Sequence[Fold] = ()
+        cls,
+        store: JournalStore,
+        tree: SignedTree,
+        lock: WriterLock,
+        head: HeadNote,
+        clock: Clock,
+        *,
+        actor: str,
+        folds: Sequence[Fold] = (),
     ) -> Self:
-        """Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`.
+        """
+        Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`.
 
         Raises:
             JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: not opened.
+
         """
         journal = cls(store, tree, lock, head, clock, actor)
         journal._folds = list(folds)
@@ -86,7 +97,10 @@ class IntentJournal(JournalReader):
             await store.close()
             lock.close()
             raise
-        journal._tasks = [asyncio.create_task(journal._write_on(), name="journal writer"), asyncio.create_task(journal._publish_on())]
+        journal._tasks = [
+            asyncio.create_task(journal._write_on(), name="journal writer"),
+            asyncio.create_task(journal._publish_on()),
+        ]
         return journal
 
     async def close(self) -> None:
@@ -147,10 +161,12 @@ class IntentJournal(JournalReader):
         return await future
 
     async def durable(self, seq: int) -> None:
-        """Return when the entry `seq` is committed.
+        """
+        Return when the entry `seq` is committed.
 
         Raises:
             JournalUnavailable: the journal failed or closed before that.
+
         """
         while self._progress.committed <= seq:
             if self._closing or self._broken:
@@ -158,10 +174,12 @@ class IntentJournal(JournalReader):
             await self._progress.moved.wait()
 
     async def refresh(self) -> None:
-        """Fold what other processes have appended; opens the journal again if it had failed.
+        """
+        Fold what other processes have appended; opens the journal again if it had failed.
 
         Raises:
             JournalError: it still can't be used.
+
         """
         if self._broken is None and self._lock.size_hint() == self._tree.size:
             return
@@ -171,10 +189,12 @@ class IntentJournal(JournalReader):
         await future
 
     async def publish(self) -> str:
-        """Make `head.note` durable at the present head and return that note: only such a note may leave the process.
+        """
+        Make `head.note` durable at the present head and return that note: only such a note may leave the process.
 
         Raises:
             OSError: `head.note` can't be written.
+
         """
         if self._unpublished:
             note = self._unpublished
@@ -239,10 +259,10 @@ class IntentJournal(JournalReader):
         size, note = await self._store.head()
         tree = self._tree
         if size < tree.size:
-            raise JournalDamaged(f"the journal has {size} entries where {tree.size} were committed; it was replaced under a running host")
-        rows = []
-        async for row in self._rows(after=tree.size - 1, until=size):
-            rows.append(row)
+            raise JournalDamaged(
+                f"the journal has {size} entries where {tree.size} were committed; it was replaced under a running host"
+            )
+        rows = [row async for row in self._rows(after=tree.size - 1, until=size)]
         tree.extend([row.leaf for row in rows])
         tree.check(note)
         for row in rows:
@@ -263,6 +283,8 @@ class IntentJournal(JournalReader):
         if self._folds:
             async for row in self._rows(after=-1, until=size):
                 self._apply(encoding.record(row))
+            for fold in self._folds:
+                fold.loaded()
         self._unpublished = note
         self._broken = None
         self._lock.mark(size)
@@ -309,7 +331,9 @@ class IntentJournal(JournalReader):
 
     def _fail(self, error: Exception, batch: list[Request]) -> None:
         self._broken = error
-        known = error if isinstance(error, JournalError) else JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
+        known = (
+            error if isinstance(error, JournalError) else JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
+        )
         if not isinstance(error, JournalError):
             self._log.error("journal failed", exc_info=error)
         for request in batch:

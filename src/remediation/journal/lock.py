@@ -1,4 +1,5 @@
-"""The writer lock: one writer at a time, over all processes of a machine.
+"""
+The writer lock: one writer at a time, over all processes of a machine.
 
 `journal.lock` is a file of its own, locked with ``flock``. Its content is a hint: the log's size after the last commit, or ``dirty`` while
 a commit is under way, so that a writer who finds its own size there knows without asking the database that nobody wrote in between.

@@ -57,7 +57,8 @@ class Placing:
             self._lengths[stream] = stream_seq + 1
 
     async def look_up(self, store: JournalStore, batch: Iterable[Request], *, trusting: bool) -> None:
-        """Fetch what the batch needs to know and is not known.
+        """
+        Fetch what the batch needs to know and is not known.
 
         `trusting` believes callers that expect no stream: storage refuses the commit when one is wrong, and then it is not trusted.
         """
@@ -79,10 +80,12 @@ class Placing:
             self._found = dict(await store.by_ids(ids))
 
     def place(self, request: Request, origin: str, seq: int, time: str) -> tuple[Position, list[tuple[Row, Record]]]:
-        """Position and rows of one request at `seq`; no rows when it was appended before.
+        """
+        Position and rows of one request at `seq`; no rows when it was appended before.
 
         Raises:
             ExpectationFailed, IdConflict, and whatever the guard raises.
+
         """
         if not request.drafts:
             return Position(seq - 1, 0), []

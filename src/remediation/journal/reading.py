@@ -36,11 +36,15 @@ class JournalReader:
         """Number of entries, and the newest signed checkpoint as stored (not verified here)."""
         return await self._store.head()
 
-    async def read(self, *, after: int = -1, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None) -> AsyncIterator[Record]:
-        """Stored entries with seq > `after`, in order. `stream` ending in ``/`` means all streams that begin so.
+    async def read(
+        self, *, after: int = -1, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None
+    ) -> AsyncIterator[Record]:
+        """
+        Stored entries with seq > `after`, in order. `stream` ending in ``/`` means all streams that begin so.
 
         Raises:
             JournalDamaged: a body is not the one that was committed to.
+
         """
         async for row in self._rows(after=after, stream=stream, types=types, limit=limit):
             yield encoding.record(row)
@@ -59,7 +63,13 @@ class JournalReader:
             yield row
 
     async def _rows(
-        self, *, after: int = -1, until: int | None = None, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None
+        self,
+        *,
+        after: int = -1,
+        until: int | None = None,
+        stream: str | None = None,
+        types: Sequence[str] = (),
+        limit: int | None = None,
     ) -> AsyncIterator[Row]:
         left = limit if limit is not None else float("inf")
         while left > 0:

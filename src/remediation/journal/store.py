@@ -42,17 +42,20 @@ class StreamTaken(Exception):
 
 
 class JournalStore(Protocol):
-    """Entries, payloads, checkpoints and tiles.
+    """
+    Entries, payloads, checkpoints and tiles.
 
     Guarantees: `commit` is atomic and durable when it returns, and refuses when the log is not at `expected_size`; reads see whole
     commits. The caller holds the writer lock around `commit` and `close`.
     """
 
     async def open(self) -> None:
-        """Open; checks the format.
+        """
+        Open; checks the format.
 
         Raises:
             JournalUnavailable, JournalTooNew, JournalDamaged.
+
         """
 
     async def close(self) -> None:
@@ -62,11 +65,13 @@ class JournalStore(Protocol):
         """The log's size and its newest checkpoint."""
 
     async def commit(self, unit: Unit) -> None:
-        """Write a unit.
+        """
+        Write a unit.
 
         Raises:
             StreamTaken: an entry's place or id is taken; nothing was written.
             JournalUnavailable: it was not written, or that is unknown: close, open and look.
+
         """
 
     async def rows(self, after: int, limit: int, *, stream: str | None = None, types: Sequence[str] = ()) -> list[Row]:

@@ -37,10 +37,12 @@ class SignedTree:
         return self._writer.size
 
     async def load(self, store: JournalStore, size: int, note: str) -> None:
-        """Take the stored tree over, proved against its newest checkpoint.
+        """
+        Take the stored tree over, proved against its newest checkpoint.
 
         Raises:
             JournalDamaged: tree and checkpoint don't belong together.
+
         """
         try:
             self._writer = await stored_tree(store, size)
@@ -62,11 +64,13 @@ class SignedTree:
             )
 
     async def check_head(self, store: JournalStore, note: str) -> None:
-        """Raise unless the stored log is the one of `head.note`, and at least as long.
+        """
+        Raise unless the stored log is the one of `head.note`, and at least as long.
 
         Raises:
             JournalRolledBack: it is shorter.
             JournalDamaged: it is another one, or the head is not signed by our key.
+
         """
         try:
             head = open_checkpoint(note, [self.key], origin=self.origin).checkpoint
@@ -79,7 +83,9 @@ class SignedTree:
             )
         root = self._writer.root() if head.size == self.size else (await stored_tree(store, head.size)).root()
         if root != head.root:
-            raise JournalDamaged(f"the journal's first {head.size} entries are not those of head.note: it is another history of this log")
+            raise JournalDamaged(
+                f"the journal's first {head.size} entries are not those of head.note: it is another history of this log"
+            )
 
     def extend(self, leaves: Sequence[bytes]) -> None:
         """Take in leaves that another process committed."""
@@ -97,10 +103,12 @@ class SignedTree:
 
 
 async def stored_tree(store: JournalStore, size: int) -> TileWriter:
-    """The tree of the first `size` entries, from stored tiles and at most 255 leaves.
+    """
+    The tree of the first `size` entries, from stored tiles and at most 255 leaves.
 
     Raises:
         ProofError: storage lacks a tile or a leaf.
+
     """
     wanted = [(level, size >> (8 * (level + 1))) for level in range(1, 8) if size >> (8 * level)]
     tiles = await store.tiles(wanted)

@@ -77,9 +77,7 @@ class PlanRecord(Frozen):
     def digest(self) -> str:
         """SHA-256 (hex) over effects, prepared before-states, bounds and nonce, as canonical JSON; not over prose."""
         covered = {
-            "effects": [
-                {"key": item.key, **item.effect.model_dump(), "prepared": item.prepared} for item in self.effects
-            ],
+            "effects": [{"key": item.key, **item.effect.model_dump(), "prepared": item.prepared} for item in self.effects],
             "bounds": self.bounds.model_dump(mode="json") if self.bounds else None,
             "more": self.more,
             "nonce": self.nonce,

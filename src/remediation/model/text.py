@@ -27,7 +27,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def wellformed(text: str) -> str:
-    """`text` with each lone surrogate written as ``\\\\udcXX``: it can be encoded as UTF-8, and nothing is lost."""
+    r"""`text` with each lone surrogate written as ``\\udcXX``: it can be encoded as UTF-8, and nothing is lost."""
     if text.isascii() or not _SURROGATE.search(text):
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -211,8 +211,9 @@ class Effect(Frozen, abc.ABC, Generic[P, O]):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         for base in cls.__mro__:
             arguments = base.__dict__.get("__pydantic_generic_metadata__", {}).get("args") or ()
-            if len(arguments) == 2 and all(isinstance(item, type) for item in arguments):
-                cls.prepared_type, cls.output_type = arguments
+            kinds = [item for item in arguments if isinstance(item, type)]
+            if len(kinds) == 2:
+                cls.prepared_type, cls.output_type = kinds[0], kinds[1]
                 return
 
     def promised(self, context: EffectContext) -> Promise:

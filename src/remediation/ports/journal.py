@@ -31,6 +31,9 @@ class Fold(Protocol):
     def reset(self) -> None:
         """Forget everything: the journal is about to apply all entries again."""
 
+    def loaded(self) -> None:
+        """All stored entries were applied; those that follow are new."""
+
 
 class Journal(Protocol):
     """
@@ -70,6 +73,24 @@ class Journal(Protocol):
             ExpectationFailed, GuardRefused, IdConflict: nothing was appended.
             NotCanonical: an entry is outside the JSON domain or its size cap; nothing was appended.
             JournalUnavailable, JournalDamaged, JournalRolledBack: the journal can't be written; stop acting.
+
+        """
+
+    async def durable(self, seq: int) -> None:
+        """
+        Return when the entry `seq`, which a fold may show before its commit, is durable.
+
+        Raises:
+            JournalUnavailable: it may never be.
+
+        """
+
+    async def refresh(self) -> None:
+        """
+        Fold what other processes appended.
+
+        Raises:
+            JournalError: the journal can't be used.
 
         """
 

@@ -6,12 +6,33 @@ import os
 from pathlib import Path
 
 _NETWORK = frozenset(
-    "nfs nfs4 cifs smb3 smbfs 9p afs ceph glusterfs fuse.glusterfs fuse.sshfs fuse.s3fs fuse.rclone ncpfs ocfs2 gfs2 lustre beegfs davfs".split()
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.rclone",
+        "ncpfs",
+        "ocfs2",
+        "gfs2",
+        "lustre",
+        "beegfs",
+        "davfs",
+    ]
 )
 
 
 def network_filesystem(path: Path) -> str:
-    """The type name of the network file system that holds `path` (or its nearest existing parent); empty for a local one.
+    """
+    The type name of the network file system that holds `path` (or its nearest existing parent); empty for a local one.
 
     Non-guarantee: FUSE file systems that hide a network behind a plain ``fuse`` are not recognised.
     """

@@ -43,10 +43,12 @@ def _insert(table: str, columns: int, rows: int) -> str:
 
 
 def create(path: Path, note: str) -> None:
-    """Make a new, empty journal whose first checkpoint is `note` (size 0).
+    """
+    Make a new, empty journal whose first checkpoint is `note` (size 0).
 
     Raises:
         JournalUnavailable: the file exists, or can't be made here.
+
     """
     refuse_network_filesystem(path)
     if path.exists():
@@ -58,7 +60,9 @@ def create(path: Path, note: str) -> None:
             os.chmod(path, 0o600)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};")
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
+            )
             connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
             connection.execute("COMMIT")
         finally:
@@ -71,7 +75,9 @@ def refuse_network_filesystem(path: Path) -> None:
     """Raise JournalUnavailable when `path` would lie on a network file system, where SQLite's locks and WAL can't be trusted."""
     kind = network_filesystem(path)
     if kind:
-        raise JournalUnavailable(f"{path} lies on {kind}, a network file system; SQLite's WAL needs a local one. Choose a home on a local disk")
+        raise JournalUnavailable(
+            f"{path} lies on {kind}, a network file system; SQLite's WAL needs a local one. Choose a home on a local disk"
+        )
 
 
 class SqliteJournalStore:
@@ -110,7 +116,9 @@ class SqliteJournalStore:
     async def _connect(self, factory: Any) -> aiosqlite.Connection:
         writable = os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
         address = f"{self._path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
-        return await aiosqlite.connect(address, uri=True, factory=factory, isolation_level=None, timeout=10.0, cached_statements=256)
+        return await aiosqlite.connect(
+            address, uri=True, factory=factory, isolation_level=None, timeout=10.0, cached_statements=256
+        )
 
     async def _check_format(self, connection: aiosqlite.Connection) -> None:
         application = await _one(connection, "PRAGMA application_id")
@@ -138,7 +146,9 @@ class SqliteJournalStore:
                     continue
 
     async def head(self) -> tuple[int, str]:
-        rows = await self._query("SELECT coalesce((SELECT max(seq) FROM entry), -1) + 1, (SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1)")
+        rows = await self._query(
+            "SELECT coalesce((SELECT max(seq) FROM entry), -1) + 1, (SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1)"
+        )
         size, note = rows[0]
         if note is None:
             raise JournalDamaged(f"{self._path} holds no checkpoint")
@@ -168,11 +178,13 @@ class SqliteJournalStore:
         if types:
             where.append(f"e.type IN ({', '.join('?' * len(types))})")
             parameters += types
-        sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"  # noqa: S608 - constants only
+        sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
         return [Row(*row) for row in await self._query(sql, (*parameters, limit))]
 
     async def leaves(self, start: int, stop: int) -> list[bytes]:
-        return [row[0] for row in await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))]
+        return [
+            row[0] for row in await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))
+        ]
 
     async def tiles(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
         found = {}
@@ -197,7 +209,7 @@ class SqliteJournalStore:
         found: dict[str, Row] = {}
         for some in _batches(ids, 500):
             marks = ", ".join("?" * len(some))
-            for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.event_id IN ({marks})", tuple(some)):  # noqa: S608 - marks only
+            for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.event_id IN ({marks})", tuple(some)):
                 found[row[1]] = Row(*row)
         return found
 
@@ -241,7 +253,11 @@ def _write(unit: Unit, connection: sqlite3.Connection) -> None:
                 start += size
                 execute(
                     _insert("entry", 7, size),
-                    [value for row in some for value in (row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, row.leaf)],
+                    [
+                        value
+                        for row in some
+                        for value in (row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, row.leaf)
+                    ],
                 )
                 execute(_insert("payload", 3, size), [value for row in some for value in (row.seq, row.salt, row.body)])
         if unit.tiles:

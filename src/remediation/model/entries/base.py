@@ -52,15 +52,11 @@ def decode(type_: str, body: bytes) -> Entry:
     """
     cls = _TYPES.get(type_)
     if cls is None:
-        raise JournalTooNew(
-            f"the journal holds an entry of type {type_!r}, which this release does not know; upgrade remediation"
-        )
+        raise JournalTooNew(f"the journal holds an entry of type {type_!r}, which this release does not know; upgrade remediation")
     fields = canonical.loads(body)
     version = fields.pop("v", None)
     if version != cls.v:
-        raise JournalTooNew(
-            f"the journal holds {type_} in version {version}, this release reads {cls.v}; upgrade remediation"
-        )
+        raise JournalTooNew(f"the journal holds {type_} in version {version}, this release reads {cls.v}; upgrade remediation")
     try:
         return cls.model_validate(fields)
     except ValidationError as error:

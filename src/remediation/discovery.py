@@ -1,0 +1,151 @@
+"""Discovery: which plugins there are, and what they register. The plugin manager is built here, never at import."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pluggy
+from pydantic import ValidationError
+
+from remediation import effects
+from remediation.errors import RegistrationError
+from remediation.hooks import PROJECT, Specification
+from remediation.model.text import printable
+from remediation.ports.channel import Channel
+from remediation.ports.effect import EffectKinds
+from remediation.ports.sentinel import Sentinel
+from remediation.runbook import Runbook
+from remediation.settings import Settings
+
+BUILTIN = (
+    "remediation.sentinels.jobs",
+    "remediation.sentinels.sqlite",
+    "remediation.runbooks.sqlite_corruption",
+    "remediation.runbooks.volatile_path",
+)
+
+
+class Plugins:
+    """The plugins of one host."""
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        self._manager = manager
+        self.kinds = EffectKinds()
+        for _, kinds in self._results("remediation_effects"):
+            for kind in kinds:
+                self.kinds.add(kind)
+
+    def runbooks(self) -> list[tuple[type[Runbook[Any]], str]]:
+        """Runbook classes, each with the name of its plugin."""
+        return [(kind, plugin) for plugin, kinds in self._results("remediation_runbooks") for kind in kinds]
+
+    def channels(self) -> list[Channel]:
+        """Channels that plugins bring."""
+        return [channel for _, channels in self._results("remediation_channels") for channel in channels]
+
+    def sentinels(self, settings: Settings) -> list[Sentinel[Any]]:
+        """
+        One sentinel for each configured table.
+
+        Raises:
+            RegistrationError: no plugin has that kind, or its options can't be used.
+
+        """
+        kinds = {kind.kind: kind for _, found in self._results("remediation_sentinels") for kind in found}
+        sentinels: dict[str, Sentinel[Any]] = {}
+        for name, tables in settings.sentinel_tables().items():
+            kind = kinds.get(name)
+            if kind is None:
+                raise RegistrationError(
+                    f"[[sentinels.{name}]]: no plugin has sentinels of that kind; there are {', '.join(sorted(kinds)) or 'none'}"
+                )
+            for number, table in enumerate(tables, 1):
+                where = f"[[{'jobs' if name == 'jobs' else f'sentinels.{name}'}]] number {number}"
+                try:
+                    made = kind(kind.options_type.model_validate(table), settings.base)
+                except ValidationError as error:
+                    problems = "; ".join(
+                        f"{'.'.join(str(part) for part in item['loc']) or 'table'}: {item['msg']}" for item in error.errors()
+                    )
+                    raise RegistrationError(f"{where}: {problems}") from error
+                except (ValueError, OSError) as error:
+                    raise RegistrationError(f"{where}: {error}") from error
+                if made.name in sentinels:
+                    raise RegistrationError(f"{where}: there is a sentinel {printable(made.name)!r} already; remove one")
+                sentinels[made.name] = made
+        return list(sentinels.values())
+
+    def _results(self, hook: str) -> list[tuple[str, Iterable[Any]]]:
+        """What each plugin returned, in the order of registration."""
+        results: list[tuple[str, Iterable[Any]]] = []
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            try:
+                results.append((implementation.plugin_name, tuple(implementation.function())))
+            except RegistrationError:
+                raise
+            except Exception as error:
+                raise RegistrationError(
+                    f"plugin {implementation.plugin_name}: {hook} raised {type(error).__name__}: {error}"
+                ) from error
+        return results
+
+
+def discover(settings: Settings, plugins: Sequence[Any] = ()) -> Plugins:
+    """
+    All plugins: the built-in ones, what entry points bring (as ``[host] autoload`` allows), ``[host] plugins``, and `plugins`.
+
+    Raises:
+        RegistrationError: one can't be imported, or implements a hook that does not exist.
+
+    """
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Specification)
+    manager.register(effects, "remediation.effects")
+    for name in (*BUILTIN, *settings.host.plugins):
+        _register(manager, _imported(name), name)
+    _load_entry_points(manager, settings.host.autoload)
+    for plugin in plugins:
+        _register(manager, plugin, getattr(plugin, "__name__", type(plugin).__name__))
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise RegistrationError(f"a plugin implements a hook that does not exist: {error}") from error
+    return Plugins(manager)
+
+
+def _load_entry_points(manager: pluggy.PluginManager, autoload: bool | Sequence[str]) -> None:
+    if autoload is False:
+        return
+    found = {point.name: point for point in importlib.metadata.entry_points(group=PROJECT)}
+    wanted = sorted(found) if autoload is True else list(autoload)
+    for name in wanted:
+        if name not in found:
+            raise RegistrationError(
+                f"[host] autoload names {name!r}, but no installed package has that entry point in the group {PROJECT!r}"
+            )
+        try:
+            plugin = found[name].load()
+        except Exception as error:
+            raise RegistrationError(
+                f"the plugin {name!r} ({found[name].value}) can't be loaded: {type(error).__name__}: {error}"
+            ) from error
+        _register(manager, plugin, name)
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise RegistrationError(f"the plugin {name!r} can't be imported: {type(error).__name__}: {error}") from error
+
+
+def _register(manager: pluggy.PluginManager, plugin: Any, name: str) -> None:
+    if manager.is_registered(plugin):
+        return
+    try:
+        manager.register(plugin, name)
+    except (ValueError, pluggy.PluginValidationError) as error:
+        raise RegistrationError(f"the plugin {name!r} can't be registered: {error}") from error

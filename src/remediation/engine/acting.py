@@ -1,0 +1,83 @@
+"""Acting: applies the committed plan, has it verified, and undoes it where it failed."""
+
+from __future__ import annotations
+
+from remediation.core import progress
+from remediation.core.incident import Attempt
+from remediation.engine.carrying import Carrier
+from remediation.engine.session import Session, with_receipts
+from remediation.engine.steps import StepFault
+from remediation.engine.verification import Verification
+from remediation.model.entries import Entry, IncidentWaiting, StageApplied
+from remediation.model.plan import Receipt
+
+REVERT_SECONDS = 60.0
+
+
+async def apply(session: Session, attempt: Attempt) -> None:
+    """Apply the newest stage of `attempt`, then go on to the next stage or to verification."""
+    fresh, session.fresh = session.fresh, False
+    plan = attempt.plan
+    done = await _carrier(session, attempt).apply(attempt, plan, fresh=fresh, seconds=attempt.apply_ms / 1000)
+    receipts = tuple(done.receipts)
+    if done.stopped:
+        reason = "a panic stopped it before the next effect"
+        await session.case.commit(IncidentWaiting(until=0, why="pause", reason=reason, attempt=attempt.id), before=session.used())
+    elif done.failure:
+        attempt = with_receipts(attempt, receipts)
+        outcome = "conflict" if done.conflict else "failed"
+        await session.finish(attempt, outcome, done.failure, receipts=receipts, revert=progress.to_revert(attempt, done.doubtful))
+        session.fresh = True
+    elif done.uncertain or not plan.more:
+        await conclude(session, attempt, receipts)
+    else:
+        await session.case.commit(StageApplied(attempt=attempt.id, stage=plan.stage, receipts=receipts), before=session.used())
+
+
+async def conclude(session: Session, attempt: Attempt, receipts: tuple[Receipt, ...] = ()) -> None:
+    """Verify, and journal what follows: the last commit of a healthy heal."""
+    registered = session.staff.registry.runbooks.get(attempt.runbook)
+    if registered is None:
+        await session.finish(attempt, "inconclusive", "its runbook is no longer registered; nobody can verify", receipts=receipts)
+        return
+    attempt = with_receipts(_journaled(session, attempt), receipts)
+    ctx = session.context(registered, attempt)
+    verification = Verification(session.case, registered, ctx, attempt, receipts, session.clock, session.used, session.staff.doze)
+    try:
+        verdict = await verification.run()
+    except StepFault as error:
+        await session.record_fault(registered.spec.id, error, "verify")
+        await session.finish(attempt, "inconclusive", str(error), receipts=receipts)
+        return
+    if verdict is None:
+        return
+    journaled = _journaled(session, attempt)
+    attempt = with_receipts(journaled, receipts)
+    receipts = tuple(receipt for receipt in receipts if receipt not in journaled.receipts)
+    outcome, reason = {"healthy": "healed"}.get(verdict.status, verdict.status), verdict.reason
+    if outcome == "healed" and attempt.uncertain:
+        outcome, reason = "inconclusive", "an effect is uncertain, although the subject looks healthy"
+    revert = progress.to_revert(attempt) if outcome == "failed" else ()
+    await session.finish(attempt, outcome, reason, receipts=receipts, revert=revert, verdict=verdict)
+    session.fresh = True
+
+
+async def revert(session: Session, attempt: Attempt) -> None:
+    """Undo the next effect that has to be undone."""
+    entry = await _carrier(session, attempt).revert(attempt, attempt.revert[0], fresh=session.fresh, seconds=REVERT_SECONDS)
+    await session.case.commit(entry, before=session.used())
+    session.fresh = True
+
+
+def _journaled(session: Session, attempt: Attempt) -> Attempt:
+    return next(item for item in session.case.fresh().attempts if item.id == attempt.id)
+
+
+def _carrier(session: Session, attempt: Attempt) -> Carrier:
+    loan = session.lend(attempt.runbook, attempt.id)
+    state = session.staff.state
+
+    async def commit(entry: Entry) -> None:
+        await session.case.commit(entry, before=session.used())
+
+    return Carrier(loan, commit, session.log, lambda: state.pause is not None and state.pause.panic)

@@ -1,0 +1,243 @@
+"""Carrying plans out: prepare, apply, probe, revert. Nothing here decides whether a plan may run."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from remediation.core.incident import Attempt
+from remediation.engine.lending import LentToEffect, Loan, lend_to_effect
+from remediation.engine.steps import describe_error
+from remediation.errors import EffectConflict, EffectError, RemediationError
+from remediation.model.base import epoch_ms
+from remediation.model.entries import (
+    EffectApplied,
+    EffectFailed,
+    EffectReverted,
+    EffectRevertFailed,
+    EffectStarted,
+    EffectUncertain,
+    Entry,
+)
+from remediation.model.plan import PlannedEffect, PlanRecord, Probe, Promise, Receipt
+from remediation.model.runbook import Reversibility, widest, worst
+from remediation.model.text import capped, printable, wellformed
+from remediation.ports.effect import Effect, Plan, output_of, prepared_of
+
+DIFF_CAP = 16 * 1024
+DIFFS_CAP = 96 * 1024
+Commit = Callable[[Entry], Awaitable[None]]
+
+
+async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> PlanRecord:
+    """
+    Prepare every effect of `plan`: before-images are durable when this returns.
+
+    Raises:
+        RemediationError: an effect can't or must not be prepared; nothing was changed.
+
+    """
+    log = structlog.get_logger("remediation.effects")
+    planned = []
+    room = DIFFS_CAP
+    for index, effect in enumerate(plan.effects):
+        key = f"{loan.attempt}:{stage}:{index}"
+        context = lend_to_effect(loan, key, seconds, log)
+        if effect.kind not in loan.world.kinds:
+            raise EffectError(f"effect kind {effect.kind!r} is not registered; return it from the remediation_effects hook")
+        async with asyncio.timeout(seconds):
+            prepared = await effect.prepare(context)
+        diff = capped(wellformed(effect.diff(prepared, context)), min(DIFF_CAP, room)) if room > 256 else ""
+        room -= len(diff)
+        planned.append(
+            PlannedEffect(
+                key=key,
+                effect=effect.record(),
+                prepared=prepared.model_dump_json(),
+                promise=effect.promised(context),
+                reversibility=effect.reversibility(context),
+                radius=effect.radius(),
+                line=capped(printable(effect.describe()), 1024),
+                diff=diff,
+            )
+        )
+    lost = [Reversibility.PARTIAL] if plan.loses else []
+    declared = [plan.reversibility] if plan.reversibility is not None else []
+    return PlanRecord(
+        stage=stage,
+        effects=tuple(planned),
+        more=plan.more,
+        summary=capped(wellformed(plan.summary), 2048),
+        loses=capped(wellformed(plan.loses), 2048),
+        tags=(*plan.tags, *(("data-loss",) if plan.loses and "data-loss" not in plan.tags else ())),
+        bounds=plan.bounds,
+        reversibility=worst([*(item.reversibility for item in planned), *lost, *declared]),
+        radius=widest([item.radius for item in planned]),
+        nonce=secrets.token_hex(16),
+    )
+
+
+@dataclass(slots=True)
+class Applied:
+    """How far a stage came."""
+
+    receipts: list[Receipt]
+    failure: str = ""
+    conflict: bool = False
+    doubtful: tuple[str, ...] = ()
+    """Keys of effects that failed, but may have changed something."""
+    uncertain: bool = False
+    stopped: bool = False
+    """A panic came between two effects."""
+
+
+class Carrier:
+    """Applies and reverts the effects of one attempt."""
+
+    def __init__(self, loan: Loan, commit: Commit, log: structlog.typing.FilteringBoundLogger, stop: Callable[[], bool]) -> None:
+        self._loan = loan
+        self._commit = commit
+        self._log = log
+        self._stop = stop
+
+    async def apply(self, attempt: Attempt, plan: PlanRecord, *, fresh: bool, seconds: float) -> Applied:
+        """
+        Apply `plan` in order, up to the first failure.
+
+        With `fresh`, nothing of it can have been started; otherwise each effect is probed first and started only if it is proved absent.
+        """
+        applied = Applied([])
+        known = {receipt.key: receipt for receipt in attempt.receipts}
+        end = self._loan.world.clock.monotonic() + seconds
+        for item in plan.effects:
+            if item.key in known:
+                continue
+            if self._stop():
+                applied.stopped = True
+                return applied
+            left = max(0.05, end - self._loan.world.clock.monotonic())
+            effect = self._loan.world.kinds.load(item.effect)
+            context = lend_to_effect(self._loan, item.key, left, self._log)
+            if effect is None:
+                await self._uncertain(
+                    attempt, item, f"this host does not know effects of kind {item.effect.kind} v{item.effect.version}", applied
+                )
+                return applied
+            prepared = prepared_of(effect, item.prepared)
+            if not fresh:
+                found = await self._found(attempt, item, effect, context, prepared, applied)
+                if applied.uncertain:
+                    return applied
+                if found:
+                    continue
+            if not await self._start(attempt, item, effect, context, prepared, applied, left):
+                return applied
+        return applied
+
+    async def _found(
+        self,
+        attempt: Attempt,
+        item: PlannedEffect,
+        effect: Effect[Any, Any],
+        context: LentToEffect,
+        prepared: Any,
+        applied: Applied,
+    ) -> bool:
+        """Whether a crash left the effect done."""
+        if item.promise is Promise.ONCE:
+            if item.key in attempt.started:
+                await self._uncertain(attempt, item, "the host stopped while it ran, and it can't be observed", applied)
+            return False
+        said = await self._probe(effect, context, prepared)
+        if said is Probe.UNKNOWN:
+            await self._uncertain(attempt, item, "after a crash, the world is neither as before nor as after it", applied)
+        if said is not Probe.APPLIED:
+            return False
+        applied.receipts.append(Receipt(key=item.key, kind=item.effect.kind, outcome="found-applied", at=self._now()))
+        return True
+
+    async def _start(
+        self,
+        attempt: Attempt,
+        item: PlannedEffect,
+        effect: Effect[Any, Any],
+        context: LentToEffect,
+        prepared: Any,
+        applied: Applied,
+        left: float,
+    ) -> bool:
+        once = item.promise is Promise.ONCE
+        if once:
+            await self._commit(EffectStarted(attempt=attempt.id, key=item.key))
+        try:
+            async with asyncio.timeout(left):
+                output = await effect.apply(context, prepared)
+        except TimeoutError:
+            error, conflict = f"not done within {left:g} s", False
+        except EffectConflict as caught:
+            error, conflict = describe_error(caught), True
+        except Exception as caught:
+            error, conflict = describe_error(caught), False
+        else:
+            receipt = Receipt(
+                key=item.key, kind=item.effect.kind, outcome="applied", output=output.model_dump_json(), at=self._now()
+            )
+            applied.receipts.append(receipt)
+            if once:
+                await self._commit(EffectApplied(attempt=attempt.id, receipt=receipt))
+            return True
+        applied.failure = f"{item.line}: {error}"
+        applied.conflict = conflict
+        receipt = Receipt(key=item.key, kind=item.effect.kind, outcome="failed", error=error, at=self._now())
+        applied.receipts.append(receipt)
+        if once:
+            await self._commit(EffectFailed(attempt=attempt.id, receipt=receipt))
+        if not conflict and (once or await self._probe(effect, context, prepared) is not Probe.NOT_APPLIED):
+            applied.doubtful = (item.key,)
+        return False
+
+    async def _probe(self, effect: Effect[Any, Any], context: LentToEffect, prepared: Any) -> Probe:
+        try:
+            async with asyncio.timeout(max(5.0, context.deadline - context.clock.monotonic())):
+                return await effect.probe(context, prepared)
+        except Exception as error:
+            self._log.warning("a probe failed; the effect counts as unknown", kind=effect.kind, error=describe_error(error))
+            return Probe.UNKNOWN
+
+    async def _uncertain(self, attempt: Attempt, item: PlannedEffect, reason: str, applied: Applied) -> None:
+        applied.uncertain = True
+        await self._commit(EffectUncertain(attempt=attempt.id, key=item.key, reason=reason))
+
+    async def revert(self, attempt: Attempt, key: str, *, fresh: bool, seconds: float) -> Entry:
+        """Undo the effect `key`; returns the entry that says how that went. Idempotent but for *once* effects, which are marked first."""
+        item = next(item for plan in attempt.plans for item in plan.effects if item.key == key)
+        receipt = next((receipt for receipt in attempt.receipts if receipt.key == key), None)
+        effect = self._loan.world.kinds.load(item.effect)
+        if effect is None:
+            return EffectRevertFailed(
+                attempt=attempt.id, key=key, error=f"this host does not know effects of kind {item.effect.kind}"
+            )
+        mark = key + ":undo"
+        if item.promise is Promise.ONCE:
+            if mark in attempt.started and not fresh:
+                return EffectRevertFailed(
+                    attempt=attempt.id, key=key, error="the host stopped while undoing it; it is not undone twice"
+                )
+            await self._commit(EffectStarted(attempt=attempt.id, key=mark))
+        context = lend_to_effect(self._loan, key, seconds, self._log)
+        try:
+            async with asyncio.timeout(seconds):
+                await effect.revert(context, prepared_of(effect, item.prepared), output_of(effect, receipt))
+        except TimeoutError:
+            return EffectRevertFailed(attempt=attempt.id, key=key, error=f"not undone within {seconds:g} s")
+        except (RemediationError, Exception) as error:
+            return EffectRevertFailed(attempt=attempt.id, key=key, error=describe_error(error))
+        return EffectReverted(attempt=attempt.id, key=key)
+
+    def _now(self) -> int:
+        return epoch_ms(self._loan.world.clock.now())

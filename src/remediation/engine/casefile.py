@@ -1,0 +1,93 @@
+"""One incident under treatment: its journaled state, what is decided but not yet journaled, and how both are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from remediation.core.incident import Incident, evolve
+from remediation.core.state import HostState
+from remediation.errors import ExpectationFailed
+from remediation.model.base import epoch_ms
+from remediation.model.entries import Entry
+from remediation.ports.clock import Clock
+from remediation.ports.journal import Guard, Journal
+
+
+class Overtaken(Exception):
+    """Somebody else moved the incident on; decide anew from its present state."""
+
+
+class CaseFile:
+    """
+    The incident as the driver sees it.
+
+    `note` takes decisions that need no commit of their own (they go in front of the next one); `commit` journals. Reports that came in
+    between are no reason to stop; any other change by somebody else is.
+    """
+
+    def __init__(self, journal: Journal, state: HostState, clock: Clock, incident: Incident) -> None:
+        self._journal = journal
+        self._state = state
+        self._clock = clock
+        self._base = incident
+        self._pending: list[Entry] = []
+        self.incident = incident
+        self.skipped: dict[str, str] = {}
+
+    def note(self, entry: Entry) -> None:
+        """Decide `entry` now, journal it with the next commit."""
+        self._pending.append(entry)
+        self.incident = evolve(self.incident, entry, at=epoch_ms(self._clock.now()))
+
+    def skip(self, runbook: str, reason: str) -> None:
+        """The runbook is not used for this incident."""
+        self.skipped[runbook] = reason
+        self.incident = replace(self.incident, skipped=tuple((dict(self.incident.skipped) | self.skipped).items()))
+
+    async def commit(self, *entries: Entry, guard: Guard | None = None, before: Sequence[Entry] = ()) -> None:
+        """
+        Journal what was noted, and `entries`.
+
+        Raises:
+            Overtaken: the incident is no longer where it was; nothing was journaled.
+            GuardRefused, JournalError: nothing was journaled.
+
+        """
+        while True:
+            base = self._base
+            try:
+                await self._journal.append(
+                    base.stream, [*self._pending, *before, *entries], expected=base.version, guard=guard, correlation=base.id
+                )
+            except ExpectationFailed:
+                now = self._state.incidents.get(base.id)
+                if now is None or _essence(now) != _essence(base):
+                    raise Overtaken from None
+                self._base = now
+                continue
+            break
+        self._pending.clear()
+        self.skipped.clear()
+        self.reload()
+
+    def reload(self) -> None:
+        """
+        Look at the journaled state again; what was noted and not journaled is forgotten.
+
+        Raises:
+            Overtaken: the incident is no longer known here.
+
+        """
+        now = self._state.incidents.get(self._base.id)
+        if now is None:
+            raise Overtaken
+        self._base = self.incident = now
+
+    def fresh(self) -> Incident:
+        """The journaled state as it is now, reports of the last moment included."""
+        return self._state.incidents.get(self._base.id, self._base)
+
+
+def _essence(incident: Incident) -> tuple[object, ...]:
+    return incident.status, incident.phase, incident.taken_in, incident.attempts, incident.wait

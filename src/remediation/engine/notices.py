@@ -1,0 +1,115 @@
+"""Telling people: what is escalated goes to every channel, again while it is held, and never stops a heal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from remediation.core.incident import Incident, Status
+from remediation.core.state import HostState
+from remediation.engine.steps import describe_error
+from remediation.model.base import epoch_ms
+from remediation.model.entries import IncidentSettled, Record
+from remediation.ports.channel import Channel, Notice
+from remediation.ports.clock import Clock
+
+REMINDER_MS = 4 * 3_600_000
+QUEUE = 1000
+TRIES = 5
+SEND_SECONDS = 30.0
+
+
+class Notices:
+    """Watches incidents settle and tells the channels. What can't be sent after several tries is logged; the reminder comes back to it."""
+
+    def __init__(self, state: HostState, channels: Sequence[Channel], clock: Clock) -> None:
+        self._state = state
+        self._channels = tuple(channels)
+        self._clock = clock
+        self._queue: deque[Notice] = deque()
+        self._dropped = 0
+        self._moved = asyncio.Event()
+        self._reminded: dict[str, int] = {}
+        self._log = structlog.get_logger("remediation.notices")
+
+    def noted(self, incident: Incident, record: Record) -> None:
+        """A listener of the state: take note of settlements."""
+        if isinstance(record.entry, IncidentSettled) and not incident.open:
+            if incident.held or incident.status is Status.RESOLVED:
+                self._put(notice_of(incident))
+            self._reminded[incident.id] = incident.settled_at
+        if not incident.held:
+            self._reminded.pop(incident.id, None)
+
+    def tell(self, notice: Notice) -> None:
+        """Send `notice` to every channel."""
+        self._put(notice)
+
+    def _put(self, notice: Notice) -> None:
+        if len(self._queue) >= QUEUE:
+            self._dropped += 1
+            return
+        self._queue.append(notice)
+        self._moved.set()
+
+    async def send_on(self) -> None:
+        """Send what is queued, for ever."""
+        while True:
+            while self._queue:
+                notice = self._queue.popleft()
+                await asyncio.gather(*(self._send(channel, notice) for channel in self._channels))
+            if self._dropped:
+                self._log.error("notices were not sent one by one: too many at once", number=self._dropped)
+                self._dropped = 0
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Send what is still queued, for at most `seconds`."""
+        end = self._clock.monotonic() + seconds
+        while self._queue and self._clock.monotonic() < end:
+            notice = self._queue.popleft()
+            await asyncio.gather(*(self._send(channel, notice, tries=1) for channel in self._channels))
+
+    async def remind_on(self) -> None:
+        """Remind of held incidents every four hours, for ever."""
+        while True:
+            await self._clock.sleep(60.0)
+            now = epoch_ms(self._clock.now())
+            for incident in list(self._state.incidents.values()):
+                if incident.held and now - self._reminded.get(incident.id, incident.settled_at) >= REMINDER_MS:
+                    self._reminded[incident.id] = now
+                    self._put(notice_of(incident).model_copy(update={"kind": "reminder"}))
+
+    async def _send(self, channel: Channel, notice: Notice, tries: int = TRIES) -> None:
+        for number in range(1, tries + 1):
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await channel.send(notice)
+            except Exception as error:
+                self._log.warning(
+                    "a channel failed", channel=channel.name, incident=notice.incident, attempt=number, error=describe_error(error)
+                )
+                if number < tries:
+                    await self._clock.sleep(min(60.0, 2.0**number))
+            else:
+                return
+        self._log.error("a notice could not be delivered", channel=channel.name, incident=notice.incident, title=notice.title)
+
+
+def notice_of(incident: Incident) -> Notice:
+    """What people are told of a settled incident."""
+    return Notice(
+        kind=incident.status.value,
+        incident=incident.id,
+        code=incident.event.code,
+        subsystem=incident.event.subsystem,
+        subject=incident.event.subject,
+        severity=incident.severity,
+        title=incident.reason,
+        analysis=incident.analysis,
+        actions=incident.actions,
+    )

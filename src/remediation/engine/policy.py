@@ -1,0 +1,63 @@
+"""What the operator allows, as the gate asks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from remediation.core.gate import Profile, Situation
+from remediation.core.incident import Incident
+from remediation.core.lifecycle import State, to_quarantine
+from remediation.core.state import HostState
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Profile and limits; see ``[gate]`` and ``[limits]``."""
+
+    profile: Profile = "supervised"
+    threshold: int = 70
+    attempt_cap: int = 3
+    cooldown_ms: int = 300_000
+    changes_per_hour: int = 20
+    storm_subjects: int = 100
+    concurrency: int = 16
+    background: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def runbook_state(self, state: HostState, runbook: str) -> State:
+        """The lifecycle state of a runbook; `registered` for one that the journal doesn't know."""
+        record = state.runbooks.get(runbook)
+        return record.state if record is not None else "registered"
+
+    def situation(self, state: HostState, incident: Incident, runbook: str, *, now: int, first: bool) -> Situation:
+        """What the gate has to know for a plan of `runbook` in `incident`."""
+        fenced_by = state.fenced.get(incident.event.subject, "")
+        return Situation(
+            profile=self.profile,
+            threshold=self.threshold,
+            state=self.runbook_state(state, runbook),
+            paused=state.paused(now),
+            fenced_by="" if fenced_by == incident.id else fenced_by,
+            changes_left=self.changes_per_hour - state.changes.used(now),
+            first_stage=first,
+        )
+
+    def quarantine_reason(self, state: HostState, runbook: str, *, essential: bool, now: int) -> str:
+        """Why `runbook` must stop acting, by its record; empty if it need not."""
+        record = state.runbooks.get(runbook)
+        return to_quarantine(record, essential=essential, now=now) if record is not None else ""
+
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run `work` beside the caller; a failure is logged."""
+        task = asyncio.ensure_future(work)
+        self.background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self.background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            structlog.get_logger("remediation.engine").error("background work failed", exc_info=task.exception())

@@ -1,0 +1,297 @@
+"""The Remediator: consumes the stream of degradations and has every incident treated, until it is settled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from remediation.coordination.locks import SubjectLock, SubjectLocks
+from remediation.core import progress
+from remediation.core.incident import Incident
+from remediation.core.limits import PastHeal
+from remediation.core.state import HostState
+from remediation.engine.intake import Intake, Reported
+from remediation.engine.lending import World
+from remediation.engine.notices import Notices
+from remediation.engine.policy import Policy
+from remediation.engine.registry import Registry
+from remediation.engine.schedule import Schedule
+from remediation.engine.session import Staff
+from remediation.engine.steps import describe_error
+from remediation.engine.treatment import treat
+from remediation.errors import ExpectationFailed, HostStopped, JournalError
+from remediation.model.base import Severity, epoch_ms
+from remediation.model.entries import Record, RunbookFaulted
+from remediation.model.events import DegradationEvent, Provenance
+from remediation.ports.channel import Notice
+from remediation.ports.journal import Journal
+
+SWEEP = 2.0
+"""Seconds between two looks for incidents that nobody treats: those of hosts that died, or were paused."""
+
+
+class Remediator:
+    """
+    Matches degradations to runbooks and drives each incident to its end.
+
+    Made and started by the bootstrap. When the journal fails it stops acting at once (`halted` says why), says so on every channel, and
+    tries to come back.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: HostState,
+        registry: Registry,
+        world: World,
+        policy: Policy,
+        locks: SubjectLocks,
+        notices: Notices,
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._registry = registry
+        self._world = world
+        self._policy = policy
+        self._locks = locks
+        self._notices = notices
+        self.halted = ""
+        self._schedule = Schedule(self._treat, policy.concurrency, world.clock)
+        self.intake = Intake(journal, state, policy, world.clock, self._handled)
+        self._staff = Staff(journal, state, registry, world, policy, self._past, self._keep, self._schedule.doze)
+        self._kept: set[asyncio.Task[None]] = set()
+        self._kept_locks: set[SubjectLock] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+        self._changed = asyncio.Event()
+        self._log = structlog.get_logger("remediation.engine")
+
+    async def start(self) -> None:
+        """Take over every open incident and begin to heal."""
+        self._state.listeners.append(self._notice_change)
+        self._state.listeners.append(self._notices.noted)
+        self._schedule.start()
+        self.sweep()
+        self._tasks = [
+            asyncio.create_task(work(), name=name)
+            for name, work in (
+                ("counts", self.intake.flush_on),
+                ("sweep", self._sweep_on),
+                ("notices", self._notices.send_on),
+                ("reminders", self._notices.remind_on),
+            )
+        ]
+
+    async def stop(self) -> None:
+        """Stop treating: what is under way is left as journaled, and goes on with the next start."""
+        self._stopping = True
+        self._changed.set()
+        await self._schedule.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._policy.background, return_exceptions=True)
+        if not self.halted:
+            try:
+                await self.intake.flush()
+            except JournalError as error:
+                self._log.error("counts of repeated reports could not be journaled", error=str(error))
+        await self._notices.drain(5.0)
+        for task in self._kept:
+            task.cancel()
+        self._state.listeners.clear()
+
+    async def report(
+        self, event: DegradationEvent, provenance: Provenance, *, actor: str = "", report_id: str | None = None
+    ) -> Reported:
+        """
+        Make a degradation durable, and have it handled.
+
+        Raises:
+            HostStopped, JournalError: it is not durable; report it again.
+
+        """
+        if self._stopping:
+            raise HostStopped("the host is stopping; leave the report in its inbox (Reporter) for the next start")
+        reported = await self.intake.report(event, provenance, actor=actor, report_id=report_id)
+        if reported.opened:
+            incident = self._state.incidents.get(reported.incident)
+            if incident is not None and incident.open:
+                self._schedule.ready(incident)
+        return reported
+
+    def wake(self, incident_id: str) -> None:
+        """Look at an incident at once: something about it changed."""
+        incident = self._state.incidents.get(incident_id)
+        if incident is not None and incident.open:
+            self._schedule.ready(incident)
+
+    def resume(self) -> None:
+        """A pause ended: look at every open incident at once."""
+        for incident in list(self._state.open_incidents()):
+            if not self._schedule.running(incident.id):
+                self._schedule.ready(incident)
+
+    def sweep(self) -> None:
+        """Schedule every open incident that is not scheduled: this host's after a restart, and those of hosts that died."""
+        now = epoch_ms(self._world.clock.now())
+        for incident in self._state.open_incidents():
+            if self._schedule.holds(incident.id):
+                continue
+            wait = incident.wait
+            if wait is not None and wait.until > now:
+                self._schedule.at(incident, wait.until)
+            elif wait is None or wait.until or not self._state.paused(now):
+                self._schedule.ready(incident)
+
+    async def settled(self, incident_id: str) -> Incident:
+        """
+        Wait until an incident is settled.
+
+        Raises:
+            KeyError: no such incident is known.
+            HostStopped: the host stopped before.
+
+        """
+        while True:
+            incident = self._state.incidents[incident_id]
+            if not incident.open:
+                await self._journal.durable(self._state.position)
+                return incident
+            if self._stopping:
+                raise HostStopped(f"the host stopped while incident {incident_id} was open; it goes on with the next start")
+            changed = self._changed
+            await changed.wait()
+
+    async def quiet(self) -> dict[str, int]:
+        """Wait until nothing is ready or running; returns which incidents wait, and until when (milliseconds)."""
+        while not self._schedule.idle.is_set():
+            await self._schedule.idle.wait()
+            await asyncio.sleep(0)
+        return self._schedule.due()
+
+    # -- treating ------------------------------------------------------------------------------------------------------
+
+    async def _treat(self, incident_id: str) -> None:
+        incident = self._state.incidents.get(incident_id)
+        if incident is None or not incident.open or self.halted:
+            return
+        lock: SubjectLock | None = None
+        try:
+            lock = await self._locks.acquire(incident.event.subject)
+            # Another host may have treated it while we waited for the lock.
+            await self._journal.refresh()
+            incident = self._state.incidents.get(incident_id)
+            if incident is None or not incident.open:
+                return
+            until = await treat(self._staff, incident, lock)
+            if until:
+                self._schedule.at(incident, until)
+        except JournalError as error:
+            self._halt(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A defect of the engine must not take the host down, nor be silent: the incident stays open and is tried again.
+            self._log.exception("an incident could not be treated; it is tried again", incident=incident_id)
+            self._schedule.at(self._state.incidents[incident_id], epoch_ms(self._world.clock.now()) + 30_000)
+        finally:
+            if lock is not None and lock not in self._kept_locks:
+                lock.release()
+
+    def _keep(self, lock: SubjectLock, task: asyncio.Task[Any]) -> None:
+        async def keep() -> None:
+            await asyncio.wait({task})
+            self._kept_locks.discard(lock)
+            lock.release()
+
+        self._kept_locks.add(lock)
+        kept = asyncio.create_task(keep())
+        self._kept.add(kept)
+        kept.add_done_callback(self._kept.discard)
+
+    def _handled(self, event: DegradationEvent, provenance: Provenance) -> bool:
+        return bool(self._registry.match(event, provenance, faulted=self._match_faulted))
+
+    def _match_faulted(self, runbook: str, error: Exception) -> None:
+        self._log.error(
+            "a runbook's matches raised; it is disabled until the host restarts", runbook=runbook, error=describe_error(error)
+        )
+        entry = RunbookFaulted(runbook=runbook, step="matches", error=describe_error(error))
+        self._policy.later(self._journal.append(f"runbook/{runbook}", [entry]))
+
+    async def _past(self, fingerprint: str) -> tuple[PastHeal, ...]:
+        known = self._state.past.get(fingerprint)
+        if known is not None or not self._state.may_have_forgotten(fingerprint):
+            return known or ()
+        whole = HostState(keep_settled=None)
+        async for record in self._journal.read(stream=f"incident/{fingerprint}/"):
+            whole.apply(record)
+        return whole.past.get(fingerprint, ())
+
+    # -- staying alive -------------------------------------------------------------------------------------------------
+
+    def _notice_change(self, incident: Incident, record: Record) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+        wait = incident.wait
+        if wait is not None and wait.why == "verify" and not self._schedule.running(incident.id):
+            self._schedule.ready(incident)
+
+    async def _sweep_on(self) -> None:
+        while True:
+            await self._world.clock.sleep(SWEEP)
+            try:
+                await self._journal.refresh()
+            except JournalError as error:
+                self._halt(error)
+                continue
+            if self.halted:
+                self._log.warning("the journal works again; healing goes on")
+                self.halted = ""
+                self._tell("host_recovered", "the journal works again; healing goes on")
+            self.sweep()
+            await self._release_cleared()
+
+    async def _release_cleared(self) -> None:
+        """A held incident whose reporter has seen nothing of it for a while lets go of its fingerprint."""
+        now = epoch_ms(self._world.clock.now())
+        for incident in [self._state.incidents[id_] for id_ in list(self._state.by_fingerprint.values())]:
+            quiet = incident.held and not incident.dirty and incident.cleared_at > incident.observed_at
+            if quiet and now - incident.cleared_at >= self._policy.cooldown_ms:
+                entry = progress.settlement(
+                    incident, incident.status, f"{incident.reason}; released: its reporter no longer sees it"
+                )
+                try:
+                    await self._journal.append(
+                        incident.stream,
+                        [entry.model_copy(update={"held": False})],
+                        expected=incident.version,
+                        correlation=incident.id,
+                    )
+                except ExpectationFailed:
+                    continue
+                except JournalError as error:
+                    self._halt(error)
+                    return
+
+    def _halt(self, error: Exception) -> None:
+        """Fail closed: without a journal nothing is applied."""
+        if not self.halted:
+            self.halted = str(error)
+            self._log.critical("the journal can't be written; nothing is applied until it can", error=str(error))
+            self._tell("host_failed", f"healing is suspended: {error}")
+
+    def _tell(self, kind: str, title: str) -> None:
+        self._notices.tell(
+            Notice(
+                kind=kind,
+                incident="",
+                code="HOST",
+                subsystem="remediation",
+                subject=self._world.instance,
+                severity=Severity.P0,
+                title=title,
+            )
+        )

@@ -1,0 +1,178 @@
+"""Requests from the inbox: reports, and what people ask of the host from other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from remediation.core.incident import Incident, Phase
+from remediation.core.state import HostState
+from remediation.engine.policy import Policy
+from remediation.engine.registry import Registry
+from remediation.engine.remediator import Remediator
+from remediation.errors import HostStopped, JournalError, RemediationError
+from remediation.journal.inbox import Inbox, Message, Unreadable
+from remediation.model.entries import IncidentReopened, IncidentSettled, PauseEnded, PauseStarted
+from remediation.model.events import DegradationEvent, Provenance
+from remediation.ports.clock import Clock
+from remediation.ports.journal import Journal
+
+POLL = 0.1
+"""Seconds between two looks into the inbox."""
+
+
+class RequestRefused(RemediationError):
+    """A request can't be carried out; the message says why. It is put aside in ``inbox/rejected``."""
+
+
+class Requests:
+    """Carries out what lies in the inbox."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        remediator: Remediator,
+        journal: Journal,
+        state: HostState,
+        registry: Registry,
+        policy: Policy,
+        clock: Clock,
+    ) -> None:
+        self._inbox = inbox
+        self._remediator = remediator
+        self._journal = journal
+        self._state = state
+        self._registry = registry
+        self._policy = policy
+        self._clock = clock
+        self._log = structlog.get_logger("remediation.inbox")
+        self._handlers: dict[str, Callable[[Message], Awaitable[None]]] = {
+            "report": self._report,
+            "close": self._close,
+            "reopen": self._reopen,
+            "pause": self._pause,
+            "resume": self._resume,
+        }
+
+    async def poll_on(self) -> None:
+        """Look into the inbox, for ever."""
+        while True:
+            try:
+                await self.take_in()
+            except (JournalError, HostStopped) as error:
+                self._log.error("the inbox waits until the journal can be written", error=str(error))
+                await self._clock.sleep(2.0)
+            await self._clock.sleep(POLL)
+
+    async def take_in(self) -> int:
+        """
+        Carry out every message that lies there now; returns how many there were.
+
+        Raises:
+            JournalError: the rest stays in the inbox.
+
+        """
+        number = 0
+        while True:
+            found = list(self._inbox.messages())
+            for item in found:
+                number += 1
+                if isinstance(item, Unreadable):
+                    self._reject(item.path.name, item.reason)
+                    self._inbox.reject(item.path, item.reason)
+                else:
+                    await self._carry_out(item)
+            if not found:
+                return number
+
+    async def _carry_out(self, message: Message) -> None:
+        handler = self._handlers.get(message.kind)
+        try:
+            if handler is None:
+                raise RequestRefused(f"this release does not know requests of kind {message.kind!r}")
+            await handler(message)
+        except (RequestRefused, ValidationError, ValueError, TypeError, KeyError) as error:
+            reason = "; ".join(item["msg"] for item in error.errors()) if isinstance(error, ValidationError) else str(error)
+            self._reject(message.id, reason)
+            self._inbox.reject(message.path, reason)
+        else:
+            self._inbox.done(message)
+
+    def _reject(self, name: str, reason: str) -> None:
+        self._log.warning("a message was put aside in inbox/rejected", message=name, reason=reason)
+
+    async def _report(self, message: Message) -> None:
+        event = DegradationEvent.model_validate(message.document)
+        await self._remediator.report(event, Provenance.EXPLICIT, actor=message.actor, report_id=message.id)
+
+    async def _close(self, message: Message) -> None:
+        incident = self._incident(message)
+        if not incident.open and not incident.held:
+            return
+        if incident.open and (incident.current is not None or incident.phase is Phase.ACTING):
+            raise RequestRefused(f"incident {incident.id} is being acted on; wait until it is settled, or pause the host first")
+        reason = f"closed by {message.actor}" + (f": {message.document['reason']}" if message.document.get("reason") else "")
+        entry = IncidentSettled(
+            status="escalated" if incident.open else incident.status.value,
+            reason=reason,
+            runbook=incident.runbook,
+            attempts=incident.acted,
+            reports=incident.reports,
+        )
+        await self._journal.append(
+            incident.stream,
+            [entry],
+            expected=incident.version,
+            actor=message.actor,
+            event_id=message.id,
+            correlation=incident.id,
+        )
+
+    async def _reopen(self, message: Message) -> None:
+        incident = self._incident(message)
+        if incident.open:
+            return
+        other = self._state.open_or_held(incident.fingerprint)
+        if other is not None and other.id != incident.id:
+            raise RequestRefused(f"incident {other.id} of the same fingerprint is open or held; handle that one")
+        matched = self._registry.match(incident.event, incident.provenance, faulted=lambda *_: None)
+        matched.sort(key=lambda item: self._policy.runbook_state(self._state, item.spec.id) not in ("live", "degraded"))
+        entry = IncidentReopened(
+            reason=str(message.document.get("reason", "")) or f"reopened by {message.actor}",
+            ladder=tuple(item.spec.id for item in matched),
+        )
+        await self._journal.append(
+            incident.stream, [entry], expected=incident.version, actor=message.actor, event_id=message.id, correlation=incident.id
+        )
+        self._remediator.wake(incident.id)
+
+    async def _pause(self, message: Message) -> None:
+        document: dict[str, Any] = message.document
+        entry = PauseStarted(
+            reason=str(document.get("reason", "")) or "no reason given",
+            by=message.actor,
+            until=int(document.get("until", 0)),
+            panic=bool(document.get("panic", False)),
+        )
+        await self._journal.append("host/pauses", [entry], actor=message.actor, event_id=message.id)
+
+    async def _resume(self, message: Message) -> None:
+        entry = PauseEnded(by=message.actor, reason=str(message.document.get("reason", "")))
+        await self._journal.append("host/pauses", [entry], actor=message.actor, event_id=message.id)
+        self._remediator.resume()
+
+    def _incident(self, message: Message) -> Incident:
+        wanted = str(message.document["incident"])
+        found = [
+            incident
+            for id_, incident in self._state.incidents.items()
+            if id_ == wanted or (len(wanted) >= 6 and id_.startswith(wanted))
+        ]
+        if len(found) != 1:
+            raise RequestRefused(
+                f"there is {'no' if not found else 'more than one'} incident {wanted!r} that can be closed or reopened"
+            )
+        return found[0]

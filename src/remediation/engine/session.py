@@ -1,0 +1,195 @@
+"""What the parts of a treatment share: the case file, the loan, the context, and how an attempt is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from remediation.context import Facts, IncidentView, PriorAttempt, RemediationContext
+from remediation.coordination.locks import SubjectLock
+from remediation.core import progress
+from remediation.core.incident import Attempt, Incident, Status
+from remediation.core.limits import PastHeal
+from remediation.core.state import HostState
+from remediation.engine.casefile import CaseFile
+from remediation.engine.lending import Loan, World
+from remediation.engine.policy import Policy
+from remediation.engine.registry import Registered, Registry
+from remediation.engine.steps import StepFault
+from remediation.model.base import epoch_ms
+from remediation.model.entries import AttemptFinished, Entry, RunbookFaulted, RunbookQuarantined
+from remediation.model.plan import Receipt
+from remediation.model.text import printable
+from remediation.ports.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """What every treatment of a host shares."""
+
+    journal: Journal
+    state: HostState
+    registry: Registry
+    world: World
+    policy: Policy
+    past: Callable[[str], Awaitable[tuple[PastHeal, ...]]]
+    """Past heals of a fingerprint, also those that the state has forgotten."""
+    keep: Callable[[SubjectLock, asyncio.Task[Any]], None]
+    """Keeps a lock until a task that could not be stopped has ended."""
+    doze: Callable[[float], Awaitable[None]]
+    """Sleeps for seconds without occupying one of the places for concurrent heals."""
+
+    def now(self) -> int:
+        """The wall clock in milliseconds since 1970 UTC."""
+        return epoch_ms(self.world.clock.now())
+
+
+class Session:
+    """One treatment's working state. Its attempt's loan and context live here, and end with it."""
+
+    def __init__(self, staff: Staff, incident: Incident, lock: SubjectLock) -> None:
+        self.staff = staff
+        self.lock = lock
+        self.clock = staff.world.clock
+        self.case = CaseFile(staff.journal, staff.state, self.clock, incident)
+        self.log = structlog.get_logger("remediation.engine").bind(incident=incident.id, code=incident.event.code)
+        self.fresh = False
+        """Whether the newest plan was committed by this very session: nothing of it can have been started before."""
+        self.began = 0.0
+        self.considered = ""
+        self._loan: Loan | None = None
+        self._ctx: RemediationContext | None = None
+
+    @property
+    def attempt_id(self) -> str:
+        """The id of the attempt that the loan is for."""
+        return self._loan.attempt if self._loan is not None else secrets.token_hex(8)
+
+    def lend(self, runbook: str, attempt: str) -> Loan:
+        """The loan of `attempt`; another attempt's loan ends."""
+        if self._loan is None or self._loan.attempt != attempt:
+            self.end_loan("another attempt began")
+            self._loan = Loan(self.staff.world, self.staff.registry.specs.get(runbook), attempt, self.lock)
+        return self._loan
+
+    def context(self, registered: Registered, attempt: Attempt | None) -> RemediationContext:
+        """The context for the next step of `registered`, with the facts of `attempt`."""
+        spec = registered.spec
+        known = self._loan is not None and self._loan.runbook == spec.id and (attempt is None or self._loan.attempt == attempt.id)
+        if self._ctx is None or not known:
+            loan = self.lend(spec.id, attempt.id if attempt else secrets.token_hex(8))
+            incident = self.case.incident
+            view = IncidentView(
+                id=incident.id,
+                severity=incident.severity,
+                provenance=incident.provenance,
+                opened_at=incident.opened_at,
+                reports=incident.reports,
+            )
+            log = self.log.bind(runbook=spec.id, attempt=loan.attempt)
+            facts = Facts(attempts=self._prior(incident))
+            self._ctx = RemediationContext(incident.event, view, spec.id, registered.options, loan.services(), facts, log)
+        if attempt is not None:
+            self._ctx.advance(
+                finding=attempt.finding,
+                plan=attempt.plan,
+                receipts=attempt.receipts,
+                verdicts=(attempt.verdict,) if attempt.verdict else (),
+                last_effect_at=attempt.last_effect_at,
+                cleared_at=self.case.fresh().cleared_at,
+            )
+        return self._ctx
+
+    def used(self) -> list[Entry]:
+        """Credentials read since the last commit, to be journaled with the next one."""
+        if self._loan is None or not self._loan.used:
+            return []
+        used, self._loan.used = self._loan.used, []
+        return list(used)
+
+    def end_loan(self, why: str) -> None:
+        """Seal the context and take back what was lent."""
+        if self._ctx is not None:
+            self._ctx.seal(why)
+            self._ctx = None
+        if self._loan is not None:
+            self._loan.close()
+            self._loan = None
+
+    async def finish(
+        self,
+        attempt: Attempt,
+        outcome: Any,
+        reason: str,
+        *,
+        receipts: tuple[Receipt, ...] = (),
+        revert: tuple[str, ...] = (),
+        verdict: Any = None,
+    ) -> None:
+        """Journal the attempt's result: with `healed` the incident is resolved in the same commit."""
+        took = round((self.clock.monotonic() - self.began) * 1000) if self.began else 0
+        finished = AttemptFinished(
+            attempt=attempt.id,
+            runbook=attempt.runbook,
+            outcome=outcome,
+            receipts=receipts,
+            verdict=verdict,
+            reason=reason,
+            revert=revert,
+            duration_ms=took,
+        )
+        if outcome == "healed":
+            lost = "; ".join(plan.loses for plan in attempt.plans if plan.loses)
+            text = (reason or f"{attempt.runbook} healed it") + (f" (lost: {lost})" if lost else "")
+            self.case.note(finished)
+            await self.case.commit(progress.settlement(self.case.incident, Status.RESOLVED, text), before=self.used())
+        else:
+            await self.case.commit(finished, before=self.used())
+            await self._quarantine_by_record(attempt.runbook)
+        self.began = 0.0
+
+    async def record_fault(self, runbook: str, error: StepFault, step: str) -> None:
+        """Journal that a runbook failed by its own fault; one that can't be stopped is quarantined, and its subject stays locked."""
+        self.log.error("a runbook failed by its own fault", runbook=runbook, error=printable(str(error)))
+        entries: list[Entry] = [
+            RunbookFaulted(runbook=runbook, step=step, error=printable(str(error)), incident=self.case.incident.id)
+        ]
+        if error.running is not None:
+            self.staff.keep(self.lock, error.running)
+            entries.append(RunbookQuarantined(runbook=runbook, by="engine", reason="a step could not be stopped"))
+        await self.staff.journal.append(f"runbook/{runbook}", entries)
+
+    async def _quarantine_by_record(self, runbook: str) -> None:
+        spec = self.staff.registry.specs.get(runbook)
+        reason = self.staff.policy.quarantine_reason(
+            self.staff.state, runbook, essential=spec is not None and spec.essential, now=self.staff.now()
+        )
+        if reason:
+            self.log.warning("a runbook was quarantined by its record", runbook=runbook, reason=reason)
+            entry = RunbookQuarantined(runbook=runbook, by="record", reason=reason)
+            await self.staff.journal.append(f"runbook/{runbook}", [entry])
+
+    def _prior(self, incident: Incident) -> tuple[PriorAttempt, ...]:
+        here = [
+            PriorAttempt(
+                incident=incident.id, runbook=item.runbook, outcome=item.outcome, reason=item.reason, finished_at=item.finished_at
+            )
+            for item in reversed(incident.attempts)
+            if item.outcome
+        ]
+        earlier = [
+            PriorAttempt(incident=item.incident, runbook=item.runbook, outcome=item.status, reason="", finished_at=item.settled_at)
+            for item in reversed(self.staff.state.past.get(incident.fingerprint, ()))
+        ]
+        return (*here, *earlier)
+
+
+def with_receipts(attempt: Attempt, receipts: tuple[Receipt, ...]) -> Attempt:
+    """`attempt` with receipts that are not journaled yet."""
+    known = {receipt.key: receipt for receipt in attempt.receipts} | {receipt.key: receipt for receipt in receipts}
+    return replace(attempt, receipts=tuple(known.values()))

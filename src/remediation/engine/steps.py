@@ -1,0 +1,119 @@
+"""Calling a runbook's step: with a deadline, and contained, whatever the step does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from remediation.context import RemediationContext
+from remediation.errors import OutsideRoots, RemediationError
+from remediation.model.runbook import Escalation, Finding, Verdict, Wait
+from remediation.model.text import SUMMARY_CAP, capped, printable
+from remediation.ports.clock import Clock
+from remediation.ports.effect import Plan
+from remediation.runbook import Runbook
+
+GRACE = 2.0
+"""Seconds that a cancelled step has to end."""
+_RETURNS: dict[str, tuple[type, ...]] = {
+    "precondition": (Finding,),
+    "action": (Plan, Wait),
+    "verify": (Verdict, Wait),
+    "escalate": (Escalation,),
+}
+
+
+class StepFault(RemediationError):
+    """A runbook's step failed by its own fault. `running` is the task that could not be stopped, if it goes on."""
+
+    def __init__(self, message: str, running: asyncio.Task[Any] | None = None) -> None:
+        super().__init__(message)
+        self.running = running
+
+
+class StepDeclined(RemediationError):
+    """The step met a path outside the roots: the runbook declines."""
+
+
+async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *, seconds: float, clock: Clock) -> Any:
+    """
+    Call the step `name` and return what it returned, checked for its type.
+
+    Raises:
+        StepDeclined: the step let an OutsideRoots through.
+        StepFault: it raised, overran `seconds`, would not stop, or returned what it must not.
+
+    """
+    begin = clock.monotonic()
+    ctx.advance(deadline=begin + seconds)
+    try:
+        coroutine = getattr(runbook, name)(ctx)
+        if not asyncio.iscoroutine(coroutine):
+            raise StepFault(f"{name} is not an async function")
+        result = await _bounded(coroutine, seconds, name)
+    except OutsideRoots as error:
+        raise StepDeclined(str(error)) from error
+    except StepFault:
+        raise
+    except Exception as error:
+        raise StepFault(f"{name} raised {describe_error(error)}") from error
+    finally:
+        ctx.advance(deadline=0.0)
+    took = clock.monotonic() - begin
+    if took > seconds + GRACE:
+        raise StepFault(f"{name} blocked the event loop for {took:.1f} s, its limit is {seconds:g} s")
+    if not isinstance(result, _RETURNS[name]):
+        wanted = " or ".join(kind.__name__ for kind in _RETURNS[name])
+        raise StepFault(f"{name} returned {type(result).__name__} where {wanted} is due")
+    return result
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float, name: str) -> Any:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(coroutine)
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    task.add_done_callback(end)
+    overran = False
+
+    def overrun() -> None:
+        nonlocal overran
+        overran = True
+        task.cancel()
+        stuck.append(loop.call_later(GRACE, end))
+
+    stuck: list[asyncio.TimerHandle] = []
+    timer = loop.call_later(seconds, overrun)
+    try:
+        await ended
+    except asyncio.CancelledError:
+        # The engine itself is stopping: the step goes with it, and is given a moment to do so.
+        task.cancel()
+        with contextlib.suppress(BaseException):
+            await asyncio.wait({task}, timeout=GRACE)
+        raise
+    finally:
+        timer.cancel()
+        for handle in stuck:
+            handle.cancel()
+    if not task.done():
+        raise StepFault(f"{name} overran {seconds:g} s and does not stop", running=task)
+    if overran:
+        if not task.cancelled():
+            task.exception()
+        raise StepFault(f"{name} overran {seconds:g} s and was cancelled")
+    if task.cancelled():
+        raise StepFault(f"{name} cancelled itself")
+    return task.result()
+
+
+def describe_error(error: BaseException) -> str:
+    """An exception as one safe line: its type and message, never a value of a local variable."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return capped(printable(text), SUMMARY_CAP)
