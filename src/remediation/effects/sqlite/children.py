@@ -1,0 +1,151 @@
+"""
+Asks the programs `look` and `touch` in child processes, and reads their answers.
+
+| state | means |
+|---|---|
+| ``ok`` | the check found nothing |
+| ``corrupt`` | SQLITE_CORRUPT, SQLITE_NOTADB, or findings of the check |
+| ``missing`` | there is no file |
+| ``busy`` | locked, or written all the time, for as long as the check waited |
+| ``unreadable`` | permissions, a failing disk, or a schema that this SQLite does not understand: no word about damage |
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from remediation.effects.filestate import FileState
+from remediation.errors import EffectError
+from remediation.model.base import Frozen
+from remediation.model.text import capped, printable, wellformed
+from remediation.ports.effect import Completed
+
+SUFFIXES = ("", "-wal", "-shm", "-journal")
+"""The database and what SQLite keeps beside it."""
+LOOK = Path(__file__).with_name("look.py")
+TOUCH = Path(__file__).with_name("touch.py")
+Runner = Callable[..., Awaitable[Completed]]
+"""``run(argv, cwd=, timeout=)`` of a `Watch`, a `RemediationContext` or an `EffectContext`."""
+
+
+class Examination(Frozen):
+    """What ``check`` saw. Header fields are missing where the header makes no sense."""
+
+    state: Literal["ok", "corrupt", "missing", "busy", "unreadable"]
+    reason: str
+    findings: tuple[str, ...]
+    rows: tuple[tuple[str, int | None], ...]
+    """Ordinary tables and their row counts; `None`: can't be read to the end."""
+    counted: bool
+    """Whether all tables were counted (no, if it is too large or took too long)."""
+    size: int = 0
+    magic: bool = False
+    """Whether it begins as a SQLite database does."""
+    journal_mode: str | None = None
+    page_size: int | None = None
+    counter: int | None = None
+    auto_vacuum: int | None = None
+    encoding: str | None = None
+    user_version: int | None = None
+    application_id: int | None = None
+
+
+class FileDigest(FileState):
+    """One file as ``digest`` saw it."""
+
+    exists: bool = True
+    content: str
+    """SHA-256 that is not changed by a commit that changes nothing (masks the header's counters)."""
+    names: int = 1
+    """Hard links."""
+
+
+class Written(Frozen):
+    """What ``write`` did."""
+
+    counter: int
+    """The header's change counter before."""
+    trial_rows: int
+
+
+_DIGESTS = TypeAdapter(dict[str, FileDigest])
+
+
+def side(path: Path, suffix: str) -> Path:
+    """The path of a side file: `suffix` is one of `SUFFIXES`."""
+    return path.with_name(path.name + suffix)
+
+
+async def check(
+    run: Runner,
+    path: Path,
+    *,
+    seconds: float,
+    count_below: int = 2**62,
+    thorough: bool = False,
+    cwd: Path | None = None,
+) -> Examination:
+    """
+    Look at a database without leaving a trace; see `look`.
+
+    Args:
+        run: Starts children.
+        path: The database.
+        seconds: Bound of the counting; the child is ended two seconds and a half later.
+        count_below: Rows are counted only if the file is smaller, in bytes.
+        thorough: integrity_check instead of quick_check.
+        cwd: Where the child runs.
+
+    Raises:
+        ProcessError, EffectError: the child overran its time, or failed.
+
+    """
+    asked = {"path": str(path), "seconds": seconds, "count_below": count_below, "thorough": thorough}
+    return Examination.model_validate(await ask(run, "check", asked, timeout=seconds + 2.5, cwd=cwd))
+
+
+async def write(run: Runner, path: Path, *, seconds: float) -> Written:
+    """Commit a write that leaves the content as it is."""
+    return Written.model_validate(await ask(run, "write", {"path": str(path)}, timeout=seconds, program=TOUCH))
+
+
+async def digest(run: Runner, path: Path, *, seconds: float) -> dict[str, FileDigest]:
+    """The database and its side files that exist, by suffix."""
+    return _DIGESTS.validate_python(await ask(run, "digest", {"path": str(path)}, timeout=seconds, program=TOUCH))
+
+
+async def lock_holders(run: Runner, path: Path, *, seconds: float = 20) -> tuple[int, ...]:
+    """Pids that hold SQLite's locks on the database; 0 for one that can't be named from here (another pid namespace)."""
+    return tuple((await ask(run, "locks", {"path": str(path)}, timeout=seconds))["pids"])
+
+
+async def ask(
+    run: Runner,
+    command: str,
+    asked: dict[str, Any],
+    *,
+    timeout: float,
+    program: Path = LOOK,
+    cwd: Path | None = None,
+) -> dict[str, Any]:
+    """
+    One question to one child.
+
+    Raises:
+        ProcessError: it could not be started, or was ended at the timeout.
+        EffectError: it failed, or did not answer as it should.
+
+    """
+    argv = (sys.executable, "-I", "-S", str(program), command, json.dumps(asked))
+    done = await (run(argv, timeout=timeout) if cwd is None else run(argv, timeout=timeout, cwd=cwd))
+    if done.exit_code == 0:
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+    told = printable(capped(wellformed((done.stderr or done.stdout).strip()[-500:]), 500))
+    raise EffectError(f"looking at {printable(asked.get('path', ''))} ({command}) failed with exit code {done.exit_code}: {told}")
