@@ -108,8 +108,6 @@ class RemediationContext:
         self._pid = os.getpid()
         self._sealed = ""
 
-    # -- facts ---------------------------------------------------------------------------------------------------------
-
     @property
     def event(self) -> DegradationEvent:
         """The degradation that opened the incident."""
@@ -183,8 +181,6 @@ class RemediationContext:
     def now(self) -> datetime:
         """The host's wall clock, in UTC."""
         return self._services.clock.now()
-
-    # -- reading the world ---------------------------------------------------------------------------------------------
 
     def subject_path(self) -> Path:
         """
@@ -266,8 +262,6 @@ class RemediationContext:
         """Whether the host registered a control of this name."""
         return name in self._services.controls
 
-    # -- computing -----------------------------------------------------------------------------------------------------
-
     @property
     def scratch(self) -> Path:
         """A private folder with a quota, removed after the attempt. Made on first use."""
@@ -316,8 +310,6 @@ class RemediationContext:
         self._alive()
         return self._services.secret(name)
 
-    # -- for the engine ------------------------------------------------------------------------------------------------
-
     def seal(self, why: str) -> None:
         """End this context's validity; every later use raises with `why`."""
         self._sealed = self._sealed or why
@@ -329,9 +321,7 @@ class RemediationContext:
 
     def _alive(self) -> None:
         if self._sealed:
-            raise ContextSealed(
-                f"the context of {self._runbook} was used after {self._sealed}; keep no reference to it between steps"
-            )
+            raise ContextSealed(f"the context of {self._runbook} was used after {self._sealed}; keep no reference to it")
         if os.getpid() != self._pid:
             raise ContextSealed(f"the context of {self._runbook} was used in another process; pass values, not the context")
         if self._facts.deadline and self._services.clock.monotonic() > self._facts.deadline:
