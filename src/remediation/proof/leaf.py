@@ -90,7 +90,8 @@ class Leaf:
         if len(data) > MAX_LEAF_BYTES:
             raise NotCanonical(f"a leaf has at most {MAX_LEAF_BYTES} bytes, this one {len(data)}")
         members = jsontext.decode_object(data, _MEMBERS)
-        if members.pop("v") != VERSION:
+        version = members.pop("v")
+        if type(version) is not int or version != VERSION:
             raise NotCanonical(f"the leaf is not of version {VERSION}")
         _check_members(members)
         return cls(**members)

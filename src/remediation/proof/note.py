@@ -130,6 +130,8 @@ class Note:
         text, blank, below = whole.rpartition("\n\n")
         if not blank:
             raise NoteError("a signed note has a blank line between its text and its signatures; this one has none")
+        if not below:
+            raise NoteError("a signed note has signatures below its last blank line; this one has none")
         if not below.endswith("\n"):
             raise NoteError("a signed note ends in a newline; this one is cut off")
         lines = below[:-1].split("\n")

@@ -7,7 +7,7 @@ erased with an entry that says so; meanwhile the tree grows. What was signed is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -84,8 +84,7 @@ class Replay:
     def feed(self, rows: Iterable[Row]) -> None:
         """Take in the next entries. May be called again and again; no entry raises, whatever it holds."""
         source = iter(rows)
-        while chunk := list(islice(source, min(_CHUNK, self._watch[-1] - self.size) if self._watch else _CHUNK)):
-            self._take(chunk)
+        while self._take(islice(source, min(_CHUNK, self._watch[-1] - self.size) if self._watch else _CHUNK)):
             self._note_roots()
 
     def close(self) -> None:
@@ -105,11 +104,14 @@ class Replay:
             if self._tree is not None:
                 self.roots[size] = self._tree.root()
 
-    def _take(self, chunk: list[Row]) -> None:
+    def _take(self, rows: Iterator[Row]) -> bool:
+        """Check these rows and grow the tree by them; returns whether there were any."""
         match, streams, problems, remember = self._match, self._streams, self.problems, self._ids.add
         unknown_stream = 0 if self.start == 0 else -1
         hashes: list[bytes] = []
-        for leaf, salt, body, *columns in chunk:
+        before = size = self.size
+        for leaf, salt, body, *columns in rows:
+            size += 1
             hashes.append(leaf_hash(leaf or b""))
             found = match(leaf) if leaf is not None else None
             if found is not None and leaf is not None and len(leaf) <= MAX_LEAF_BYTES and leaf.isascii():
@@ -150,7 +152,8 @@ class Replay:
                 problems.add(ProblemCode.COLUMNS, f"the columns of entry {seq} differ from its leaf", seq)
         if self._tree is not None:
             self._tree.extend(hashes)
-        self.size += len(chunk)
+        self.size = size
+        return size > before
 
     def _parse(self, leaf: bytes | None) -> _Frame | None:
         """The frame of a leaf that the pattern does not match, or None once it is reported why it is none."""

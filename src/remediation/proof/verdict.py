@@ -47,6 +47,10 @@ class ProblemCode(Enum):
     """A checkpoint is not signed by the key that signs at its size."""
     ROOT = ("root", ProblemKind.TAMPERING)
     """The entries don't hash to the root that was signed."""
+    TILE = ("tile", ProblemKind.TAMPERING)
+    """A stored tile is not that of the entries."""
+    STORAGE = ("storage", ProblemKind.TAMPERING)
+    """The database is not as the journal's writer leaves it."""
     KEYS = ("keys", ProblemKind.TAMPERING)
     """The keys, or their rotations, don't fit the log or the keys that the verifier was given."""
     HEAD = ("head", ProblemKind.TAMPERING)

@@ -1,0 +1,12 @@
+"""
+Secrets at rest: the key that signs the journal.
+
+This package keeps private keys in files and signs with them; what it signs, and when, is not its business. It must not print, log
+or copy a private key, must not read one that others can read, and must not decide about trust.
+"""
+
+from __future__ import annotations
+
+from remediation.keys.signing import KeyFileRefused, SigningKey
+
+__all__ = ["KeyFileRefused", "SigningKey"]
