@@ -1,0 +1,222 @@
+"""
+A scheduled job reads a file from a place that the system cleans away, such as /tmp, and one day the file is gone.
+
+The heal finds the lost content, keeps it in the job's repository, makes the script find it relative to itself, and reruns the job. It
+is for the cause: the next cleaning does no harm. Before anything is planned, the failure is reproduced and the change is tried in
+clones of the repository. What can't be confirmed, found or changed safely is left to people, with the analysis.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+from remediation.authoring import (
+    BlobRef,
+    Effect,
+    Escalation,
+    Finding,
+    GitCommit,
+    Handles,
+    Plan,
+    RemediationContext,
+    Runbook,
+    RunbookSpec,
+    Timeouts,
+    Verdict,
+    Wait,
+    hookimpl,
+)
+from remediation.effects.rerun_job import RerunJob, RerunOutput
+from remediation.model.base import epoch_ms, from_epoch_ms
+from remediation.model.text import printable
+from remediation.runbooks._volatile_path import CanNotHeal
+from remediation.runbooks._volatile_path.change import Change, build, check_gone
+from remediation.runbooks._volatile_path.job import Claim, Job, claim_of, job_of
+from remediation.runbooks._volatile_path.message import commit_message
+from remediation.runbooks._volatile_path.options import VolatilePathOptions
+from remediation.runbooks._volatile_path.repository import Repository
+from remediation.runbooks._volatile_path.trial import Trials
+
+_MOST_FILES = 8
+_INLINE = 32 * 1024
+_RUNS_TO_WAIT_FOR = 3
+_TRIED = "tried.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """A change, and what was seen when it was tried."""
+
+    job: Job
+    repository: Repository
+    change: Change
+    seen: tuple[str, ...]
+
+
+class VolatilePath(Runbook[VolatilePathOptions]):
+    """See the module."""
+
+    spec: ClassVar[RunbookSpec] = RunbookSpec(
+        id="volatile-path",
+        handles=(Handles(code="JOB_FILE_MISSING"),),
+        blast_radius="process",
+        # The commit is undone exactly. A run of the job is what its operator put on a schedule, to be done again and again.
+        reversibility="disposable",
+        level="heal",
+        timeouts=Timeouts(decide=timedelta(minutes=30), apply=timedelta(minutes=20), verify=timedelta(seconds=30)),
+    )
+
+    async def precondition(self, ctx: RemediationContext) -> Finding:
+        """Whether the file is really gone, its content found, the script changeable, and the change proven in a clone."""
+        try:
+            proven = await _prove(ctx)
+        except CanNotHeal as why:
+            return Finding.declined(why.reason, why.evidence)
+        change = proven.change
+        evidence = [f"{printable(item.missing)} is gone; {item.content.source}" for item in change.kept]
+        evidence += [f"{printable(script)} names it in line {', '.join(map(str, lines))}" for script, lines in change.lines.items()]
+        return Finding.applies(confidence=change.confidence, evidence=[*evidence, *proven.seen, *change.notes])
+
+    async def action(self, ctx: RemediationContext) -> Plan:
+        """
+        The commit, and one rerun of the job.
+
+        Raises:
+            CanNotHeal: the world changed since the precondition, so that it can't be done any more.
+
+        """
+        proven = await _prove(ctx)
+        job, change = proven.job, proven.change
+        commit = GitCommit(
+            repository=proven.repository.top,
+            files=tuple([(name, await _stored(ctx, data)) for name, data in sorted(change.files.items())]),
+            message=commit_message(ctx, job, change, proven.seen),
+        )
+        rerun = RerunJob(name=job.name, argv=job.argv, cwd=job.cwd, env=job.env, timeout=job.timeout, lock=job.lock)
+        gone = ", ".join(printable(item.missing) for item in change.kept)
+        return Plan(commit, rerun, summary=f"keep {gone} in the repository of {printable(job.name)}, and rerun it")
+
+    async def verify(self, ctx: RemediationContext) -> Verdict | Wait:
+        """The rerun must have succeeded, and so must the next run by schedule, where there is a schedule."""
+        rerun = _rerun(ctx)
+        if rerun is None:
+            return Verdict.inconclusive("nothing is known of the rerun of the job")
+        if rerun.exit_code != 0:
+            how = rerun.error or f"exit code {rerun.exit_code}"
+            return Verdict.failed(f"the rerun of the job failed: {printable(how)}", [f"it said: {printable(rerun.said[-600:])}"])
+        rerun_line = f"the rerun of the job succeeded in {rerun.duration_ms / 1000:.1f} s"
+        if ctx.cleared:
+            return Verdict.healthy("the next run by schedule succeeded too", [rerun_line])
+        try:
+            schedule = job_of(ctx).schedule
+        except CanNotHeal as why:
+            return Verdict.inconclusive(f"{rerun_line}, but when it is due next is not known: {why.reason}")
+        if schedule is None:
+            return Verdict.healthy(rerun_line)
+        now = ctx.now()
+        due = from_epoch_ms(ctx.last_effect_at or epoch_ms(now))
+        for _ in range(_RUNS_TO_WAIT_FOR):
+            after, due = due, schedule.next_after(due)
+            slack = timedelta(seconds=2, milliseconds=2 * rerun.duration_ms) + min(timedelta(minutes=1), (due - after) / 10)
+            if due + slack > now:
+                return Wait(due + slack - now, "until the next run by schedule has ended")
+        return Verdict.inconclusive(f"{rerun_line}, but no run by schedule was seen to succeed in {_RUNS_TO_WAIT_FOR} times")
+
+    async def escalate(self, ctx: RemediationContext) -> Escalation:
+        default = await super().escalate(ctx)
+        options: VolatilePathOptions = ctx.options
+        actions = (
+            "Put the file into the repository, and let the script find it relative to itself: Path(__file__).resolve().parent.",
+            f"Or tell the runbook where the content is: options content, regenerate or backups (kept in folder {options.folder!r}).",
+            "Then close or reopen the incident.",
+        )
+        return Escalation(title=f"the job {printable(ctx.event.subject)} misses a file", analysis=default.analysis, actions=actions)
+
+
+async def _prove(ctx: RemediationContext) -> _Proven:
+    job = job_of(ctx)
+    claim = claim_of(ctx.event.evidence, job)
+    missing = [check_gone(ctx, claim.missing, job)]
+    repository = await Repository.holding(ctx, _folder(job, claim))
+    if any(path.startswith(f"{repository.top}/") for path in missing):
+        raise CanNotHeal(f"{printable(missing[0])} lies in the repository itself; restore it from there")
+    ctx.confined(repository.top)
+    remembered = _remembered(ctx)
+    change = await build(ctx, repository, claim, remembered.get("missing", missing))
+    if remembered.get("digest") == change.digest:
+        return _Proven(job, repository, change, tuple(remembered["seen"]))
+    trials = Trials(ctx, repository, job)
+    seen = [await trials.reproduce(missing[0])]
+    for _ in range(_MOST_FILES):
+        tried = await trials.prove(change.files, change.added, [item.place for item in change.kept], missing)
+        if not tried.missing:
+            seen.append(tried.line)
+            _remember(ctx, missing, change, seen)
+            return _Proven(job, repository, change, tuple(seen))
+        missing.append(check_gone(ctx, tried.missing, job))
+        change = await build(ctx, repository, claim, missing)
+    raise CanNotHeal(f"more than {_MOST_FILES} files are gone: {printable(', '.join(missing))}")
+
+
+def _folder(job: Job, claim: Claim) -> Path:
+    """Where to look for the repository: the job's folder, or the innermost script's for a job that runs elsewhere."""
+    for folder in (job.cwd, *(file.parent for file in claim.files)):
+        inside = os.path.realpath(folder)
+        while inside != "/":
+            if os.path.lexists(os.path.join(inside, ".git")):
+                return folder
+            inside = os.path.dirname(inside)
+    raise CanNotHeal(f"neither {printable(str(job.cwd))} nor a file of the traceback is in a git repository")
+
+
+def _remembered(ctx: RemediationContext) -> dict[str, Any]:
+    """What an earlier step of this attempt proved, if its scratch folder is still there: it need not be proven twice."""
+    try:
+        remembered: dict[str, Any] = json.loads((ctx.scratch / _TRIED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return remembered
+
+
+def _remember(ctx: RemediationContext, missing: Sequence[str], change: Change, seen: Sequence[str]) -> None:
+    (ctx.scratch / _TRIED).write_text(json.dumps({"missing": list(missing), "digest": change.digest, "seen": list(seen)}))
+
+
+async def _stored(ctx: RemediationContext, data: bytes) -> str | BlobRef:
+    """Small text stands in the plan, where people and the redactor see it; the rest goes to the blob store."""
+    try:
+        if len(data) <= _INLINE:
+            return data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    file = ctx.scratch / "content"
+    file.write_bytes(data)
+    return await ctx.keep(file)
+
+
+def _rerun(ctx: RemediationContext) -> RerunOutput | None:
+    for receipt in reversed(ctx.receipts):
+        if receipt.kind == RerunJob.kind and receipt.output:
+            try:
+                return RerunOutput.model_validate_json(receipt.output)
+            except ValidationError:
+                return None
+    return None
+
+
+@hookimpl
+def remediation_runbooks() -> Sequence[type[Runbook[Any]]]:
+    return [VolatilePath]
+
+
+@hookimpl
+def remediation_effects() -> Sequence[type[Effect[Any, Any]]]:
+    return [RerunJob]
