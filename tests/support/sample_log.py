@@ -37,6 +37,7 @@ class SampleLog:
     payloads: list[tuple[bytes | None, bytes | None]] = field(default_factory=list)
     streams: dict[str, int] = field(default_factory=dict)
     rotations: list[str] = field(default_factory=list)
+    rotated: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.signers = self.signers or [new_signer(self.origin)]
@@ -95,8 +96,9 @@ class SampleLog:
         """Change to a new key."""
         old, new = self.signer, new_signer(self.origin)
         self.add(type_="key.rotated", old=str(old.key), new=str(new.key), reason="yearly")
-        self.rotations.append(self.checkpoint(signers=[old, new]))
         self.signers.append(new)
+        self.rotated.append(self.size)
+        self.rotations.append(self.checkpoint())
         return new
 
     def root(self, size: int | None = None) -> bytes:
@@ -107,7 +109,8 @@ class SampleLog:
     def checkpoint(self, size: int | None = None, *, signers: list[NoteSigner] | None = None) -> str:
         """A signed note over the first `size` entries, or all."""
         size = self.size if size is None else size
-        return Checkpoint(self.origin, size, self.root(size)).sign(signers or [self.signer])
+        both = bool(self.rotated) and size == self.rotated[-1]
+        return Checkpoint(self.origin, size, self.root(size)).sign(signers or self.signers[-2 if both else -1 :])
 
     def rows(self) -> list[Row]:
         return [(leaf, salt, body) for leaf, (salt, body) in zip(self.leaves, self.payloads, strict=True)]
