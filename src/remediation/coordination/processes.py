@@ -143,18 +143,23 @@ async def _exits(pid: int, timeout: float) -> bool:
                     return False
                 await asyncio.sleep(_POLL)
         return True
-    loop, exited = asyncio.get_running_loop(), asyncio.Event()
     try:
-        loop.add_reader(watched, exited.set)
-        try:
-            await asyncio.wait_for(exited.wait(), timeout)
-        except TimeoutError:
-            return bool(select.select([watched], [], [], 0)[0])
-        finally:
-            loop.remove_reader(watched)
-        return True
+        return await readable(watched, timeout)
     finally:
         os.close(watched)
+
+
+async def readable(descriptor: int, timeout: float) -> bool:
+    """Whether `descriptor` can be read within `timeout` seconds; a pidfd can once its process has exited."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, event.set)
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except TimeoutError:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    finally:
+        loop.remove_reader(descriptor)
+    return True
 
 
 async def _end(child: subprocess.Popen[bytes], exited: bool, out: _Output, err: _Output) -> None:

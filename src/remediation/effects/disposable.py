@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Sequence
 
+from remediation.effects.units import unit_name
 from remediation.ports.effect import Touches
 
 
@@ -30,7 +31,7 @@ class DeclaredDisposable:
         controls: Sequence[str] = (),
         globs: Sequence[str] = (),
     ) -> None:
-        self.units = frozenset(units)
+        self.units = frozenset(unit_name(unit) for unit in units)
         self.argv_prefixes = tuple(tuple(prefix) for prefix in argv_prefixes if prefix)
         self.controls = frozenset(controls)
         self.globs = tuple(globs)
@@ -60,7 +61,7 @@ class DeclaredDisposable:
         return bool(argv) and any(tuple(argv[: len(prefix)]) == prefix for prefix in self.argv_prefixes)
 
     def _units(self, units: Sequence[str]) -> bool:
-        return bool(units) and self.units.issuperset(units)
+        return bool(units) and self.units.issuperset(unit_name(unit) for unit in units)
 
 
 @functools.lru_cache(maxsize=256)

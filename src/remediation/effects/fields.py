@@ -62,7 +62,7 @@ def _load_json(value: Any) -> dict[str, Any]:
 JsonMapping = Annotated[
     dict[str, Any],
     BeforeValidator(_load_json),
-    PlainSerializer(lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True), return_type=str),
+    PlainSerializer(lambda value: json.dumps(value, ensure_ascii=False), return_type=str),
 ]
 """Foreign JSON: a mapping in memory (a copy of what was given), one JSON text in the record."""
 
