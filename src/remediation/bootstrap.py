@@ -77,7 +77,8 @@ def initialise(settings: Settings) -> str:
     head = HeadNote(home.head_note)
     if head.size() > 0 and not home.journal.exists():
         raise JournalRolledBack(
-            f"{home.head_note} knows a journal of {head.size()} entries, but there is none at {home.journal}: restore it; it is never replaced"
+            f"{home.head_note} knows a journal of {head.size()} entries, but there is none at {home.journal}: "
+            "restore it; it is never replaced"
         )
     if head.size() < 0:
         if home.journal.exists():
@@ -320,7 +321,7 @@ class RemediatorBootstrap:
             )
             await self._announce(journal, state, registry, instance, home)
             notices = Notices(state, self._all_channels(plugins), clock)
-            remediator = Remediator(journal, state, registry, world, policy, SubjectLocks(home.locks, host_lock, clock), notices)
+            remediator = Remediator(journal, state, registry, world, policy, SubjectLocks(home.locks, clock), notices)
             requests = Requests(Inbox(home.inbox), remediator, journal, state, registry, policy, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
             host = Host(instance, journal, state, remediator, watching, requests)

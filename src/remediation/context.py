@@ -96,7 +96,7 @@ class RemediationContext:
         options: Any,
         services: Services,
         facts: Facts,
-        log: structlog.typing.FilteringBoundLogger,
+        bound: Mapping[str, str],
     ) -> None:
         self._event = event
         self._incident = incident
@@ -104,7 +104,7 @@ class RemediationContext:
         self._options = options
         self._services = services
         self._facts = facts
-        self._log = log
+        self._bound = bound
         self._pid = os.getpid()
         self._sealed = ""
 
@@ -176,7 +176,8 @@ class RemediationContext:
     @property
     def log(self) -> structlog.typing.FilteringBoundLogger:
         """A logger that carries incident, runbook and attempt."""
-        return self._log
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("remediation.runbooks")
+        return logger.bind(**self._bound)
 
     def now(self) -> datetime:
         """The host's wall clock, in UTC."""

@@ -20,7 +20,7 @@ from remediation.ports.sentinel import Sentinel
 from remediation.runbook import Runbook
 from remediation.settings import Settings
 
-BUILTIN = (
+BUILTIN: tuple[str, ...] = (
     "remediation.sentinels.jobs",
     "remediation.sentinels.sqlite",
     "remediation.runbooks.sqlite_corruption",

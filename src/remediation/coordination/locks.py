@@ -1,10 +1,13 @@
 """
 Kernel locks of hosts and subjects.
 
-A subject's lock is a file under ``locks/`` that is held with ``flock`` while an attempt works on the subject. The attempt's children
-inherit the descriptor, so that the lock outlives a killed host until its children are gone. The file holds, as JSON, who owns it and
-which children were started with which deadline, so that whoever takes over can end those that overran it. A lock file is removed by
-its last holder; whoever waited on the removed file notices (its inode is no longer the one at the path) and starts over.
+All subjects of a home share the file ``subjects.lock``; a subject's lock is an open file description lock (``F_OFD_SETLK``, fcntl(2)) on
+one byte of it, at an offset that is a hash of the subject. It belongs to the open file description, as with ``flock``: the attempt's
+children inherit the descriptor, so that the lock outlives a killed host until its children are gone. Unlike a file for each subject,
+nothing has to be created and removed, which costs more than the rest of a small heal (ADR 0003).
+
+An attempt that starts children notes them, with their deadlines, in ``children-<hash>.json``, so that whoever takes over can end those
+that overran.
 """
 
 from __future__ import annotations
@@ -15,14 +18,15 @@ import hashlib
 import json
 import os
 import signal
+import struct
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from remediation.ports.clock import Clock
 
 _POLL = 0.1
+_FLOCK = "hhqqi4x"
 
 
 class HostLock:
@@ -44,7 +48,7 @@ class HostLock:
 
 def alive(path: Path) -> bool:
     """
-    Whether some process holds the lock file `path`: the owner, or a child that inherited it.
+    Whether some process holds the host lock file `path`: the host, or a child that inherited it.
 
     A file that nobody holds is removed.
     """
@@ -67,11 +71,10 @@ def alive(path: Path) -> bool:
 class SubjectLock:
     """One held lock. `descriptor` is what children inherit."""
 
-    def __init__(self, path: Path, descriptor: int, owner: dict[str, Any]) -> None:
-        self._path = path
+    def __init__(self, descriptor: int, children: Path) -> None:
         self.descriptor = descriptor
-        self._owner = owner
-        self._children: list[dict[str, Any]] = []
+        self._path = children
+        self._children: list[tuple[int, float, float]] = []
 
     def record_child(self, pid: int, deadline: float) -> None:
         """Note a child and its deadline (seconds on the host's monotonic clock) for whoever has to take over."""
@@ -79,56 +82,44 @@ class SubjectLock:
             born = psutil.Process(pid).create_time()
         except psutil.Error:
             return  # it is gone already
-        self._children.append({"pid": pid, "born": born, "deadline": deadline})
-        self.describe()
-
-    def describe(self) -> None:
-        """Write owner and children into the lock file."""
-        text = json.dumps({**self._owner, "children": self._children[-64:]}).encode()
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, text, 0)
+        self._children = [*self._children[-63:], (pid, born, deadline)]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"owner": os.getpid(), "children": self._children}), "utf-8")
+        os.rename(temporary, self._path)
 
     def release(self) -> None:
-        """Give the lock back. If a child still holds it, the file stays, and the subject stays locked until that child is gone."""
+        """Give the lock back. While a child still holds it, the subject stays locked; what was noted of children goes with the lock."""
         if self.descriptor < 0:
             return
         descriptor, self.descriptor = self.descriptor, -1
-        if not self._children:
+        if self._children:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
-            os.close(descriptor)
-            return
         os.close(descriptor)
-        alive(self._path)
 
 
 class SubjectLocks:
     """The locks of one home, as one host instance takes them."""
 
-    def __init__(self, folder: Path, host: HostLock, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
-        self._host = host
+        self._path = folder / "subjects.lock"
         self._clock = clock
 
     def try_acquire(self, subject: str) -> SubjectLock | None:
         """The lock of `subject`, or `None` while somebody holds it."""
-        path = self._path(subject)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
-            try:
-                current = os.stat(path)
-            except FileNotFoundError:
-                current = None
-            if current is not None and current.st_ino == os.fstat(descriptor).st_ino:
-                lock = SubjectLock(path, descriptor, {"pid": os.getpid(), "host": self._host.path.name})
-                lock.describe()
-                return lock
+        digest = _digest(subject)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        offset = int.from_bytes(digest[:8], "big") >> 2
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
+        except (BlockingIOError, PermissionError):
             os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return SubjectLock(descriptor, self._children(digest))
 
     async def acquire(self, subject: str) -> SubjectLock:
         """Wait for the lock of `subject`. Children that a dead host left behind are ended once they are past their deadline."""
@@ -139,14 +130,14 @@ class SubjectLocks:
             self._end_orphans(subject)
             await self._clock.sleep(_POLL)
 
-    def _path(self, subject: str) -> Path:
-        return self._folder / f"subject-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.lock"
+    def _children(self, digest: bytes) -> Path:
+        return self._folder / f"children-{digest[:16].hex()}.json"
 
     def _end_orphans(self, subject: str) -> None:
         try:
-            known = json.loads(self._path(subject).read_text("utf-8"))
-            owner = int(known["pid"])
-            children = [(int(child["pid"]), float(child["born"]), float(child["deadline"])) for child in known["children"]]
+            known = json.loads(self._children(_digest(subject)).read_text("utf-8"))
+            owner = int(known["owner"])
+            children = [(int(pid), float(born), float(deadline)) for pid, born, deadline in known["children"]]
         except (OSError, ValueError, KeyError, TypeError):
             return
         if owner == os.getpid() or psutil.pid_exists(owner):
@@ -158,3 +149,7 @@ class SubjectLocks:
                 # The group's leader may be gone while members live on; its id stays taken as long as they do.
                 if not psutil.pid_exists(pid) or abs(psutil.Process(pid).create_time() - born) < 1.0:
                     os.killpg(pid, signal.SIGKILL)
+
+
+def _digest(subject: str) -> bytes:
+    return hashlib.sha256(subject.encode("utf-8", "surrogatepass")).digest()

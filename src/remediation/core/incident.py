@@ -6,9 +6,9 @@ Specification: ``docs/specs/incident-state-machine.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from remediation.model.base import Severity
 from remediation.model.entries import (
@@ -35,6 +35,7 @@ from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.plan import PlanRecord, Receipt
 from remediation.model.runbook import Finding, Level, Verdict
 
+T = TypeVar("T", "Attempt", "Incident")
 UNDO = ":undo"
 """Suffix of an effect's key where its undoing is meant."""
 
@@ -58,7 +59,7 @@ class Phase(StrEnum):
     SETTLED = "settled"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt:
     """One run of one runbook against the incident."""
 
@@ -100,7 +101,7 @@ class Attempt:
         return max((receipt.at for receipt in self.receipts), default=0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Incident:
     """All degradations with one fingerprint from first sight until settled. Times are milliseconds since 1970 UTC."""
 
@@ -164,6 +165,13 @@ class Incident:
         return max((attempt.last_effect_at for attempt in self.attempts), default=0)
 
 
+def changed(value: T, **changes: Any) -> T:
+    """`value` with `changes`. A tenth of the cost of `dataclasses.replace`, which calls the constructor: folding is a hot path."""
+    copy = object.__new__(type(value))
+    copy.__dict__.update(value.__dict__, **changes)
+    return copy
+
+
 def stream_of(incident_id: str) -> str:
     """The stream of an incident: ``incident/<fingerprint>/<random>`` for the id ``<fingerprint>-<random>``."""
     fingerprint, _, rest = incident_id.partition("-")
@@ -196,13 +204,13 @@ def opened(entry: DegradationReported, *, stream: str, seq: int, at: int) -> Inc
 def evolve(incident: Incident, entry: Entry, *, at: int) -> Incident:
     """The incident after `entry`, journaled at time `at` (milliseconds). Unknown entries change nothing but the version."""
     moved = _MOVES.get(type(entry))
-    base = replace(incident, version=incident.version + 1, changed_at=at)
+    base = changed(incident, version=incident.version + 1, changed_at=at)
     return moved(base, entry) if moved is not None else base
 
 
 def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
     counter = entry.observed_at if entry.why == "counter-evidence" else incident.counter_evidence_at
-    return replace(
+    return changed(
         incident,
         reports=max(incident.reports, entry.count),
         severity=entry.severity,
@@ -212,15 +220,15 @@ def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
 
 
 def _cleared(incident: Incident, entry: DegradationCleared) -> Incident:
-    return replace(incident, cleared_at=max(incident.cleared_at, entry.observed_at))
+    return changed(incident, cleared_at=max(incident.cleared_at, entry.observed_at))
 
 
 def _taken_in(incident: Incident, entry: IncidentOpened) -> Incident:
-    return replace(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
+    return changed(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
 
 
 def _waiting(incident: Incident, entry: IncidentWaiting) -> Incident:
-    return replace(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at)
+    return changed(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at)
 
 
 def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
@@ -228,7 +236,7 @@ def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
     acted = entry.gate.decision == "proceed"
     current = incident.current
     if current is not None and current.id == entry.attempt:
-        attempt = replace(
+        attempt = changed(
             current,
             plans=(*current.plans, entry.plan),
             acted=current.acted or acted,
@@ -252,7 +260,7 @@ def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
         )
         attempts = (*incident.attempts, attempt)
     phase = Phase.ACTING if acted else Phase.DECIDING
-    return replace(incident, phase=phase, wait=None, attempts=attempts, skipped=tuple(skipped.items()), reason=_withheld(entry))
+    return changed(incident, phase=phase, wait=None, attempts=attempts, skipped=tuple(skipped.items()), reason=_withheld(entry))
 
 
 def _withheld(entry: AttemptPlanned) -> str:
@@ -263,7 +271,7 @@ def _withheld(entry: AttemptPlanned) -> str:
 
 def _with(incident: Incident, attempt: Attempt, **changes: object) -> Incident:
     attempts = tuple(attempt if old.id == attempt.id else old for old in incident.attempts)
-    return replace(incident, attempts=attempts, **changes)  # type: ignore[arg-type]
+    return changed(incident, attempts=attempts, **changes)
 
 
 def _attempt(incident: Incident, id_: str) -> Attempt:
@@ -278,30 +286,30 @@ def _merged(old: tuple[Receipt, ...], new: tuple[Receipt, ...]) -> tuple[Receipt
 
 def _stage_applied(incident: Incident, entry: StageApplied) -> Incident:
     attempt = _attempt(incident, entry.attempt)
-    attempt = replace(attempt, receipts=_merged(attempt.receipts, entry.receipts), applied_stages=entry.stage + 1)
+    attempt = changed(attempt, receipts=_merged(attempt.receipts, entry.receipts), applied_stages=entry.stage + 1)
     return _with(incident, attempt, phase=Phase.DECIDING)
 
 
 def _started(incident: Incident, entry: EffectStarted) -> Incident:
     attempt = _attempt(incident, entry.attempt)
-    return _with(incident, replace(attempt, started=(*attempt.started, entry.key)))
+    return _with(incident, changed(attempt, started=(*attempt.started, entry.key)))
 
 
 def _ended(incident: Incident, entry: EffectApplied | EffectFailed) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.receipt.key)
-    return _with(incident, replace(attempt, started=started, receipts=_merged(attempt.receipts, (entry.receipt,))))
+    return _with(incident, changed(attempt, started=started, receipts=_merged(attempt.receipts, (entry.receipt,))))
 
 
 def _uncertain(incident: Incident, entry: EffectUncertain) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.key)
-    return _with(incident, replace(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
+    return _with(incident, changed(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
 
 
 def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
     attempt = _attempt(incident, entry.attempt)
-    attempt = replace(
+    attempt = changed(
         attempt,
         receipts=_merged(attempt.receipts, entry.receipts),
         applied_stages=len(attempt.plans),
@@ -314,7 +322,7 @@ def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
 
 def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
     attempt = _attempt(incident, entry.attempt)
-    attempt = replace(
+    attempt = changed(
         attempt,
         receipts=_merged(attempt.receipts, entry.receipts),
         applied_stages=len(attempt.plans),
@@ -330,7 +338,7 @@ def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
 def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     failed = isinstance(entry, EffectRevertFailed)
-    attempt = replace(
+    attempt = changed(
         attempt,
         revert=tuple(key for key in attempt.revert if key != entry.key),
         started=tuple(key for key in attempt.started if key != entry.key + UNDO),
@@ -341,7 +349,7 @@ def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) ->
 
 
 def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
-    return replace(
+    return changed(
         incident,
         status=Status(entry.status),
         phase=Phase.SETTLED,
@@ -357,7 +365,7 @@ def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
 
 
 def _reopened(incident: Incident, entry: IncidentReopened) -> Incident:
-    return replace(
+    return changed(
         incident,
         status=Status.OPEN,
         phase=Phase.DECIDING,

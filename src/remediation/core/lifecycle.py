@@ -69,9 +69,9 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> Ru
     return known
 
 
-def learn(records: dict[str, RunbookRecord], incident: Incident, entry: Entry, *, at: int) -> None:
-    """Take an incident's entry into the track records."""
-    if isinstance(entry, AttemptFinished) and entry.outcome != "withheld":
+def learn(records: dict[str, RunbookRecord], incident: Incident, entry: AttemptFinished, *, at: int) -> None:
+    """Take the end of an attempt into the track records."""
+    if entry.outcome != "withheld":
         known = records.get(entry.runbook, RunbookRecord(entry.runbook))
         counted = {"healed": "healed", "failed": "failed", "inconclusive": "inconclusive"}.get(entry.outcome)
         known = replace(known, attempts=known.attempts + 1)

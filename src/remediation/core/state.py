@@ -10,6 +10,7 @@ from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
 from remediation.core.limits import ChangeRate, PastHeal
 from remediation.model.base import epoch_ms, parse_timestamp
 from remediation.model.entries import (
+    AttemptFinished,
     AttemptPlanned,
     DegradationReported,
     HostStarted,
@@ -130,7 +131,8 @@ class HostState:
                 self._settle(was, incident, at)
             elif isinstance(entry, IncidentReopened):
                 self._reopen(incident)
-            learn(self.runbooks, incident, entry, at=at)
+            elif isinstance(entry, AttemptFinished):
+                learn(self.runbooks, incident, entry, at=at)
         self.incidents[id_] = incident
         if incident.dirty:
             self.fenced[incident.event.subject] = incident.id

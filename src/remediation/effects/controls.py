@@ -24,9 +24,9 @@ class HostControl:
     def __init__(self, name: str, function: Function, idempotent: bool, probe: Function | None, undo: Function | None) -> None:
         self.name = name
         self.idempotent = idempotent
-        self._function = function
-        self._probe = probe
-        self._undo = undo
+        self._function = _Call(function)
+        self._probe = _Call(probe) if probe is not None else None
+        self._undo = _Call(undo) if undo is not None else None
 
     @property
     def can_probe(self) -> bool:
@@ -40,13 +40,13 @@ class HostControl:
 
     async def call(self, key: str, args: Mapping[str, Any]) -> Any:
         """Call it under `key`; what the function raises passes through."""
-        return await _invoke(self._function, key, args)
+        return await self._function(key, args)
 
     async def probe(self, key: str, args: Mapping[str, Any]) -> Probe:
         """Whether the call under `key` happened; `unknown` without a probe function."""
         if self._probe is None:
             return Probe.UNKNOWN
-        said = await _invoke(self._probe, key, args)
+        said = await self._probe(key, args)
         if isinstance(said, Probe):
             return said
         if isinstance(said, bool):
@@ -63,7 +63,7 @@ class HostControl:
         """
         if self._undo is None:
             raise EffectRefused(f"control {self.name!r} was registered without undo=; its calls can't be taken back")
-        await _invoke(self._undo, key, args)
+        await self._undo(key, args)
 
 
 class HostControls(Mapping[str, Control]):
@@ -120,14 +120,25 @@ class HostControls(Mapping[str, Control]):
         return len(self._controls)
 
 
-async def _invoke(function: Function, key: str, args: Mapping[str, Any]) -> Any:
-    given = dict(args)
-    if _wants_key(function):
-        given["key"] = key
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - an object with an async __call__
-        return await function(**given)
-    result = await anyio.to_thread.run_sync(functools.partial(function, **given))
-    return await result if inspect.isawaitable(result) else result
+class _Call:
+    """A function of the host, looked at once."""
+
+    __slots__ = ("_async", "_function", "_keyed")
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._keyed = _wants_key(function)
+        called = getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+        self._async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+    async def __call__(self, key: str, args: Mapping[str, Any]) -> Any:
+        given = dict(args)
+        if self._keyed:
+            given["key"] = key
+        if self._async:
+            return await self._function(**given)
+        result = await anyio.to_thread.run_sync(functools.partial(self._function, **given))
+        return await result if inspect.isawaitable(result) else result
 
 
 def _wants_key(function: Function) -> bool:

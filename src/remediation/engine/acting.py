@@ -80,4 +80,4 @@ def _carrier(session: Session, attempt: Attempt) -> Carrier:
     async def commit(entry: Entry) -> None:
         await session.case.commit(entry, before=session.used())
 
-    return Carrier(loan, commit, session.log, lambda: state.pause is not None and state.pause.panic)
+    return Carrier(loan, commit, lambda: state.pause is not None and state.pause.panic)

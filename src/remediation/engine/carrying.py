@@ -99,10 +99,10 @@ class Applied:
 class Carrier:
     """Applies and reverts the effects of one attempt."""
 
-    def __init__(self, loan: Loan, commit: Commit, log: structlog.typing.FilteringBoundLogger, stop: Callable[[], bool]) -> None:
+    def __init__(self, loan: Loan, commit: Commit, stop: Callable[[], bool]) -> None:
         self._loan = loan
         self._commit = commit
-        self._log = log
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("remediation.effects")
         self._stop = stop
 
     async def apply(self, attempt: Attempt, plan: PlanRecord, *, fresh: bool, seconds: float) -> Applied:
@@ -154,6 +154,8 @@ class Carrier:
                 await self._uncertain(attempt, item, "the host stopped while it ran, and it can't be observed", applied)
             return False
         said = await self._probe(effect, context, prepared)
+        if said is Probe.UNKNOWN and item.promise is Promise.KEYED:
+            return False  # the receiver does it at most once under this key
         if said is Probe.UNKNOWN:
             await self._uncertain(attempt, item, "after a crash, the world is neither as before nor as after it", applied)
         if said is not Probe.APPLIED:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from remediation.core.incident import Incident, evolve
+from remediation.core.incident import Incident, changed, evolve
 from remediation.core.state import HostState
 from remediation.errors import ExpectationFailed
 from remediation.model.base import epoch_ms
@@ -43,7 +42,7 @@ class CaseFile:
     def skip(self, runbook: str, reason: str) -> None:
         """The runbook is not used for this incident."""
         self.skipped[runbook] = reason
-        self.incident = replace(self.incident, skipped=tuple((dict(self.incident.skipped) | self.skipped).items()))
+        self.incident = changed(self.incident, skipped=tuple((dict(self.incident.skipped) | self.skipped).items()))
 
     async def commit(self, *entries: Entry, guard: Guard | None = None, before: Sequence[Entry] = ()) -> None:
         """

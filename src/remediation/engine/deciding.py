@@ -122,6 +122,7 @@ async def _judge(session: Session, step: progress.Decide, registered: Registered
         situation = staff.policy.situation(staff.state, incident, spec.id, now=staff.now(), first=step.stage == 0)
         return gating.gate(plan, finding.confidence, spec, situation, now=staff.now())
 
+    seen = staff.state.position
     record = judged()
     if record.decision == "wait":
         await _wait(session, record, spec.id)
@@ -148,7 +149,7 @@ async def _judge(session: Session, step: progress.Decide, registered: Registered
 
     def guard() -> None:
         # Evaluated inside the append: another process may have used up a limit since.
-        if judged().decision != record.decision:
+        if staff.state.position != seen and judged().decision != record.decision:
             raise GuardRefused("the gate would decide otherwise now")
 
     try:

@@ -65,7 +65,7 @@ class Remediator:
         self._kept_locks: set[SubjectLock] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._changed = asyncio.Event()
+        self._waiters: dict[str, asyncio.Event] = {}
         self._log = structlog.get_logger("remediation.engine")
 
     async def start(self) -> None:
@@ -87,7 +87,8 @@ class Remediator:
     async def stop(self) -> None:
         """Stop treating: what is under way is left as journaled, and goes on with the next start."""
         self._stopping = True
-        self._changed.set()
+        for waiter in self._waiters.values():
+            waiter.set()
         await self._schedule.stop()
         for task in self._tasks:
             task.cancel()
@@ -161,8 +162,7 @@ class Remediator:
                 return incident
             if self._stopping:
                 raise HostStopped(f"the host stopped while incident {incident_id} was open; it goes on with the next start")
-            changed = self._changed
-            await changed.wait()
+            await self._waiters.setdefault(incident_id, asyncio.Event()).wait()
 
     async def quiet(self) -> dict[str, int]:
         """Wait until nothing is ready or running; returns which incidents wait, and until when (milliseconds)."""
@@ -233,8 +233,8 @@ class Remediator:
     # -- staying alive -------------------------------------------------------------------------------------------------
 
     def _notice_change(self, incident: Incident, record: Record) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        if not incident.open and incident.id in self._waiters:
+            self._waiters.pop(incident.id).set()
         wait = incident.wait
         if wait is not None and wait.why == "verify" and not self._schedule.running(incident.id):
             self._schedule.ready(incident)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from remediation.context import Facts, IncidentView, PriorAttempt, RemediationContext
 from remediation.coordination.locks import SubjectLock
 from remediation.core import progress
-from remediation.core.incident import Attempt, Incident, Status
+from remediation.core.incident import Attempt, Incident, Status, changed
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.engine.casefile import CaseFile
@@ -57,13 +57,19 @@ class Session:
         self.lock = lock
         self.clock = staff.world.clock
         self.case = CaseFile(staff.journal, staff.state, self.clock, incident)
-        self.log = structlog.get_logger("remediation.engine").bind(incident=incident.id, code=incident.event.code)
         self.fresh = False
         """Whether the newest plan was committed by this very session: nothing of it can have been started before."""
         self.began = 0.0
         self.considered = ""
         self._loan: Loan | None = None
         self._ctx: RemediationContext | None = None
+
+    @property
+    def log(self) -> structlog.typing.FilteringBoundLogger:
+        """A logger that carries the incident."""
+        incident = self.case.incident
+        logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("remediation.engine")
+        return logger.bind(incident=incident.id, code=incident.event.code)
 
     @property
     def attempt_id(self) -> str:
@@ -91,9 +97,9 @@ class Session:
                 opened_at=incident.opened_at,
                 reports=incident.reports,
             )
-            log = self.log.bind(runbook=spec.id, attempt=loan.attempt)
+            bound = {"incident": incident.id, "code": incident.event.code, "runbook": spec.id, "attempt": loan.attempt}
             facts = Facts(attempts=self._prior(incident))
-            self._ctx = RemediationContext(incident.event, view, spec.id, registered.options, loan.services(), facts, log)
+            self._ctx = RemediationContext(incident.event, view, spec.id, registered.options, loan.services(), facts, bound)
         if attempt is not None:
             self._ctx.advance(
                 finding=attempt.finding,
@@ -192,4 +198,4 @@ class Session:
 def with_receipts(attempt: Attempt, receipts: tuple[Receipt, ...]) -> Attempt:
     """`attempt` with receipts that are not journaled yet."""
     known = {receipt.key: receipt for receipt in attempt.receipts} | {receipt.key: receipt for receipt in receipts}
-    return replace(attempt, receipts=tuple(known.values()))
+    return changed(attempt, receipts=tuple(known.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import timedelta
 from enum import StrEnum
@@ -18,7 +19,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 class Ordered(StrEnum):
     """An enumeration whose members are ordered as declared."""
 
-    @property
+    @functools.cached_property
     def rank(self) -> int:
         """Position in the declared order, from 0."""
         return list(type(self)).index(self)
