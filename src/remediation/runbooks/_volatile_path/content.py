@@ -8,6 +8,7 @@ the history of all branches, the configured backups. Several places may agree; i
 from __future__ import annotations
 
 import posixpath
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,9 +88,10 @@ async def _declared(ctx: RemediationContext, repository: Repository, file: Path)
 
 
 async def _regenerated(ctx: RemediationContext, repository: Repository, argv: Sequence[str]) -> Content:
-    out = ctx.scratch / "regenerated"
-    out.unlink(missing_ok=True)
-    clone = await repository.clone(ctx.scratch / f"regenerate-{len(list(ctx.scratch.iterdir()))}")
+    place = Path(tempfile.mkdtemp(prefix="regenerate-", dir=ctx.scratch))
+    out, clone = place / "out", place / "clone"
+    clone.mkdir()
+    await repository.clone(clone)
     shown = printable(" ".join(argv))
     try:
         done = await ctx.run([part.replace(OUT, str(out)) for part in argv], cwd=clone, timeout=_REGENERATE_SECONDS)

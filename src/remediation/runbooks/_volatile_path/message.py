@@ -17,7 +17,7 @@ def commit_message(ctx: RemediationContext, job: Job, change: Change, seen: tupl
     first = change.kept[0]
     name = printable(first.missing.rsplit("/", 1)[1])
     more = f" and {len(change.kept) - 1} more" if len(change.kept) > 1 else ""
-    title = capped(f"Find {name}{more} in the repository, not in {printable(first.missing.rsplit('/', 1)[0])}", 100)
+    title = capped(f"Find {name}{more} in the repository, not among temporary files", 100)
     why = f"The job {printable(job.name)} failed: it read a file from a place that the system cleans away, and the file was gone."
     what = (
         "Its content is kept in the repository now, and the script finds it relative to itself, whatever folder it is started in."

@@ -113,7 +113,7 @@ class Repository:
 
     async def clone(self, place: Path) -> Path:
         """
-        A clone at the commit, in the new folder `place`. Its objects are read from this repository, which is not written to.
+        A clone at the commit, in the empty folder `place`. Its objects are read from this repository, which is not written to.
 
         Raises:
             CanNotHeal: it could not be made.

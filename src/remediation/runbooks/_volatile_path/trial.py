@@ -11,6 +11,7 @@ import ast
 import os
 import posixpath
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,6 @@ class Trials:
         self._ctx = ctx
         self._repository = repository
         self._job = job
-        self._clones = 0
 
     async def reproduce(self, missing: str) -> str:
         """
@@ -104,8 +104,9 @@ class Trials:
         return Tried(f"tried: in a clone of {self._repository.head[:12]} the changed job succeeds in {took:.1f} s")
 
     async def _clone(self) -> Path:
-        self._clones += 1
-        return await self._repository.clone(self._ctx.scratch / f"trial-{self._clones}")
+        clone = Path(tempfile.mkdtemp(prefix="trial-", dir=self._ctx.scratch)) / "clone"
+        clone.mkdir()
+        return await self._repository.clone(clone)
 
     async def _run(self, clone: Path) -> Completed:
         job = self._job
@@ -121,7 +122,7 @@ class Trials:
         place = (
             clone / inside.relative_to(self._repository.top)
             if inside.is_relative_to(self._repository.top)
-            else clone.parent / "cwd"
+            else clone.parent / "elsewhere"
         )
         place.mkdir(parents=True, exist_ok=True)
         return place
