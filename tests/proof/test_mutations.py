@@ -230,6 +230,20 @@ def test_no_edited_note_passes():
         refused([*LINES[:-1], canonical(members | {"checkpoint": changed}) + b"\n"], repr(changed))
 
 
+def test_no_edited_signatures_of_a_rotation_pass():
+    """Other signers, another order: what the format says is there, and nothing else."""
+    members = json.loads(LINES[-1])
+    text, _, below = members["rotations"][0].partition("\n\n")
+    old, new = below.splitlines(keepends=True)
+    stranger = LOG.checkpoint(LOG.rotated[0], signers=[new_signer()]).rpartition("\n\n")[2]
+    for signatures in (new + old, old, new, old + new + stranger, stranger + old + new, old + stranger, old + old + new):
+        changed = canonical(members | {"rotations": [f"{text}\n\n{signatures}"]}) + b"\n"
+        assert (changed == LINES[-1]) == (signatures == below)
+        refused([*LINES[:-1], changed], signatures)
+    cosigned = canonical(members | {"checkpoint": members["checkpoint"] + stranger}) + b"\n"
+    refused([*LINES[:-1], cosigned], "a cosignature that nobody asked for")
+
+
 def test_a_log_written_anew_by_another_key_is_not_that_of_the_known_key():
     """Consistent with itself, so only a key from elsewhere tells: that is what `key_source` is for."""
     forged = SampleLog(signers=[new_signer()])

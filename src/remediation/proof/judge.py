@@ -3,7 +3,8 @@ Judgement: compares what was read of a log with what was signed.
 
 The rules, for a log whose key was rotated by the entries r1 < r2 < …, from key 0 to key 1 to key 2 …:
 
-1. A note over at most r1 entries is signed by key 0; over exactly r1 + 1 by both; over more by key 1; and so on.
+1. A note over at most r1 entries is signed by key 0; over exactly r1 + 1 by both, key 0 first; over more by key 1; and so on. It bears
+   no other signatures: those of witnesses are kept elsewhere.
 2. Each rotation has its double-signed note, and its entry names both keys.
 3. A verifier that was given keys believes the log if one of them is among key 0, key 1, …; without any, it believes key 0 and
    says so.
@@ -163,11 +164,15 @@ class _Judge:
             size = claimed_size(note)
             signers = self._signers_at(size)
             opened = open_checkpoint(note, signers, origin=self._replay.origin)
+            lines = len(Note.parse(note).signatures)
         except NoteError as error:
             self._problems.add(ProblemCode.SIGNATURE, f"{what} is not what the log's key signed: {error}")
             return None
-        if len(opened.keys) != len(signers):
-            self._problems.add(ProblemCode.SIGNATURE, f"{what} ends with a key rotation, but only one of the two keys signed it")
+        if opened.keys != tuple(signers) or lines != len(signers):
+            self._problems.add(
+                ProblemCode.SIGNATURE,
+                f"{what} over {size} entries bears other signatures than the {len(signers)} that the log's keys made at that size",
+            )
             return None
         root = self._replay.roots.get(size)
         if root is not None and root != opened.checkpoint.root:
