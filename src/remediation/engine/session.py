@@ -86,9 +86,10 @@ class Session:
     def context(self, registered: Registered, attempt: Attempt | None) -> RemediationContext:
         """The context for the next step of `registered`, with the facts of `attempt`."""
         spec = registered.spec
-        known = self._loan is not None and self._loan.runbook == spec.id and (attempt is None or self._loan.attempt == attempt.id)
+        wanted = attempt.id if attempt is not None else self._unplanned(spec.id)
+        known = self._loan is not None and self._loan.runbook == spec.id and self._loan.attempt == wanted
         if self._ctx is None or not known:
-            loan = self.lend(spec.id, attempt.id if attempt else secrets.token_hex(8))
+            loan = self.lend(spec.id, wanted)
             incident = self.case.incident
             view = IncidentView(
                 id=incident.id,
@@ -110,6 +111,13 @@ class Session:
                 cleared_at=self.case.fresh().cleared_at,
             )
         return self._ctx
+
+    def _unplanned(self, runbook: str) -> str:
+        """The id of an attempt of `runbook` that has no plan yet: never one that has been used, as receivers deduplicate by it."""
+        loan = self._loan
+        if loan is None or loan.runbook != runbook or any(attempt.id == loan.attempt for attempt in self.case.incident.attempts):
+            return secrets.token_hex(8)
+        return loan.attempt
 
     def used(self) -> list[Entry]:
         """Credentials read since the last commit, to be journaled with the next one."""
