@@ -169,6 +169,12 @@ def test_restoring_needs_exactly_the_last_leaves():
         tiles.TileWriter.restore(1_000, storage.tile, LEAVES[768:999])
 
 
+def test_an_entry_bundle_puts_the_length_before_each_leaf():
+    assert tiles.entry_bundle([b"", b"ab", b"x" * 258]) == b"\0\0" + b"\0\2ab" + b"\1\2" + b"x" * 258
+    with pytest.raises(ValueError, match="at most 65,535 bytes"):
+        tiles.entry_bundle([b"x" * 65_536])
+
+
 def test_a_tile_tells_its_width():
     assert tiles.Tile(0, 0, b"x" * 8192).width == 256
     assert tiles.width_of(1, 1, 70_000) == 17

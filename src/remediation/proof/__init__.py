@@ -28,7 +28,7 @@ from remediation.proof.merkle import (
 )
 from remediation.proof.note import Note, NoteSigner, Signature, VerifierKey, sign_note
 from remediation.proof.replay import Replay, Rotation, Row
-from remediation.proof.tiles import Tile, TileWriter, completed, tile_hashes, tile_path, tiles_of, width_of
+from remediation.proof.tiles import Tile, TileWriter, completed, entry_bundle, tile_hashes, tile_path, tiles_of, width_of
 from remediation.proof.verdict import Problem, ProblemCode, ProblemKind, Verification
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "claimed_size",
     "completed",
     "consistency_proof",
+    "entry_bundle",
     "entry_line",
     "hashes_of",
     "header_line",

@@ -80,6 +80,20 @@ def tile_path(level: int | str, n: int, width: int = WIDTH) -> str:
     return f"tile/{level}/{'/'.join(groups)}{partial}"
 
 
+def entry_bundle(leaves: Iterable[bytes]) -> bytes:
+    """
+    The entry bundle of up to 256 leaves: each behind its length in two bytes, big-endian ("Log entries").
+
+    Raises:
+        ValueError: a leaf is longer than 65,535 bytes.
+
+    """
+    try:
+        return b"".join(len(leaf).to_bytes(2, "big") + leaf for leaf in leaves)
+    except OverflowError as error:
+        raise ValueError("a leaf in an entry bundle has at most 65,535 bytes") from error
+
+
 class TileWriter:
     """
     A growing tree that says which tiles to store.
