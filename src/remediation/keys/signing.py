@@ -15,6 +15,8 @@ from typing import Never, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from remediation.errors import ConfigurationError
@@ -126,6 +128,16 @@ class SigningKey:
 
         """
         return NoteSigner(self.vkey(name), self._private.sign)
+
+    def derive(self, purpose: str) -> bytes:
+        """
+        A 32-byte key for another `purpose`, by HKDF-SHA-256 (RFC 5869) with length-prefixed, tagged info.
+
+        Non-guarantee: whoever has the signing key has it too; it protects caches, not secrets.
+        """
+        tag = b"remediation-derived-key/1"
+        info = b"".join(len(part).to_bytes(4, "big") + part for part in (tag, purpose.encode()))
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._private.private_bytes_raw())
 
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public.hex()}, private=<not shown>)"
