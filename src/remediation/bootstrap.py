@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import hashlib
 import os
 import secrets as random
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -35,9 +37,11 @@ from remediation.engine.requests import Requests
 from remediation.engine.watching import Sentinels
 from remediation.errors import HostStopped, JournalRolledBack
 from remediation.journal import IntentJournal, JournalReader
+from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
 from remediation.journal.inbox import Inbox
 from remediation.journal.lock import WriterLock
+from remediation.journal.snapshot import SnapshotFile
 from remediation.journal.tree import SignedTree
 from remediation.keys import SigningKey
 from remediation.model.base import epoch_ms, milliseconds
@@ -105,9 +109,9 @@ def open_reader(home: Home) -> JournalReader:
     return JournalReader(SqliteJournalStore(home.journal, readonly=True))
 
 
-async def open_journal(home: Home, clock: Clock, *, folds: Sequence[HostState] = ()) -> IntentJournal:
+async def open_journal(home: Home, clock: Clock, *, state: HostState | None = None) -> IntentJournal:
     """
-    The home's journal, opened for writing with the home's key.
+    The home's journal, opened for writing with the home's key; `state` is folded from it, and kept current.
 
     Raises:
         ConfigurationError, JournalError: it can't be.
@@ -119,7 +123,19 @@ async def open_journal(home: Home, clock: Clock, *, folds: Sequence[HostState] =
     signer = key.signer(origin)
     actor = f"key:{signer.key.key_id.hex()}"
     store = SqliteJournalStore(home.journal)
+    snapshots = SnapshotFile(home.root / "snapshot.bin", key.derive("snapshot"), _schema())
+    folds = Folds(() if state is None else (state,), state, snapshots)
     return await IntentJournal.open(store, SignedTree(signer), WriterLock(home.journal_lock), head, clock, actor=actor, folds=folds)
+
+
+@functools.cache
+def _schema() -> bytes:
+    """Identifies the code that folds: a snapshot of other code is not believed."""
+    digest = hashlib.sha256(__version__.encode())
+    folder = Path(__file__).parent
+    for file in sorted([*folder.glob("core/*.py"), *folder.glob("model/**/*.py")]):
+        digest.update(file.read_bytes())
+    return digest.digest()
 
 
 class Reporter:
@@ -287,7 +303,7 @@ class RemediatorBootstrap:
         limits = settings.limits
         state = HostState()
         async with contextlib.AsyncExitStack() as stack:
-            journal = await open_journal(home, clock, folds=[state])
+            journal = await open_journal(home, clock, state=state)
             stack.push_async_callback(journal.close)
             instance = random.token_hex(6)
             host_lock = HostLock(home.locks, instance)

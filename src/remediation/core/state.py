@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -23,6 +24,9 @@ from remediation.model.entries import (
 )
 
 Listener = Callable[[Incident, Record], None]
+
+
+_NOT_KEPT = frozenset({"listeners", "_keep", "_live"})
 
 
 class HostState:
@@ -57,6 +61,14 @@ class HostState:
         self.instances: dict[str, HostStarted] = {}
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._second: tuple[str, int] = ("", 0)
+
+    def dump(self) -> bytes:
+        """All of the state, for a snapshot."""
+        return pickle.dumps({name: value for name, value in vars(self).items() if name not in _NOT_KEPT}, protocol=5)
+
+    def restore(self, content: bytes) -> None:
+        """Become what `dump` returned. `content` must come from a snapshot whose MAC was checked: it is a pickle."""
+        vars(self).update(pickle.loads(content))  # noqa: S301 - authenticated by the caller
 
     def loaded(self) -> None:
         """What follows is news: listeners are told."""

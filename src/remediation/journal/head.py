@@ -37,7 +37,7 @@ class HeadNote:
         except OSError as error:
             raise JournalRolledBack(
                 f"{self.path} can't be read ({error.strerror}): without the last known head nobody can tell whether the journal was rolled "
-                "back. Restore the file from where heads are anchored; if it is lost for good, `remediation journal recover` starts a new log"
+                "back. Restore it from where heads are anchored; if it is lost for good, `remediation journal recover` starts a new log"
             ) from error
 
     def size(self) -> int:

@@ -12,12 +12,13 @@ import structlog
 
 from remediation.errors import JournalDamaged, JournalError, JournalUnavailable, NotCanonical
 from remediation.journal import encoding
+from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
 from remediation.journal.placing import Placing, Request
 from remediation.journal.reading import JournalReader
 from remediation.journal.store import JournalStore, StreamTaken, Unit
-from remediation.journal.tree import SignedTree
+from remediation.journal.tree import SignedTree, stored_tree
 from remediation.model.base import timestamp
 from remediation.model.entries import Entry, Position, Record
 from remediation.ports.clock import Clock
@@ -53,12 +54,13 @@ class IntentJournal(JournalReader):
         self._head = head
         self._clock = clock
         self._actor = actor
-        self._folds: list[Fold] = []
+        self._folds = Folds()
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
         self._progress = _Progress()
         self._broken: Exception | None = None
         self._closing = False
+        self._closed = asyncio.Event()
         self._placing = Placing()
         self._unpublished = ""
         self._tasks: list[asyncio.Task[None]] = []
@@ -74,7 +76,7 @@ class IntentJournal(JournalReader):
         clock: Clock,
         *,
         actor: str,
-        folds: Sequence[Fold] = (),
+        folds: Folds | Sequence[Fold] = (),
     ) -> Self:
         """
         Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`.
@@ -84,7 +86,7 @@ class IntentJournal(JournalReader):
 
         """
         journal = cls(store, tree, lock, head, clock, actor)
-        journal._folds = list(folds)
+        journal._folds = folds if isinstance(folds, Folds) else Folds(folds)
         lock.open()
         try:
             await store.open()
@@ -109,13 +111,12 @@ class IntentJournal(JournalReader):
             return
         self._closing = True
         self._wake.set()
-        if self._tasks:
-            await self._tasks[0]
-            self._tasks[1].cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._tasks[1]
+        self._closed.set()
+        await asyncio.gather(*self._tasks)
         with contextlib.suppress(JournalError, OSError):
             await self.publish()
+        if self._broken is None:
+            self._folds.save(self._tree.size, self._tree.root, closing=True)
         await self._lock.acquire()
         try:
             await self._store.close()
@@ -133,8 +134,6 @@ class IntentJournal(JournalReader):
     def origin(self) -> str:
         """The log's name: ``<host-id>/remediation/<log-id>``."""
         return self._tree.origin
-
-    # -- appending -----------------------------------------------------------------------------------------------------
 
     async def append(
         self,
@@ -207,8 +206,6 @@ class IntentJournal(JournalReader):
                 self._unpublished = ""
         return self._head.read()
 
-    # -- the writer task -----------------------------------------------------------------------------------------------
-
     async def _write_on(self) -> None:
         while True:
             if not self._queue:
@@ -267,7 +264,7 @@ class IntentJournal(JournalReader):
         tree.check(note)
         for row in rows:
             self._placing.saw(row.stream, row.stream_seq)
-            self._apply(encoding.record(row))
+            self._folds.apply(encoding.record(row))
         self._unpublished = note
         self._progress.announce(size)
         self._lock.mark(size)
@@ -278,17 +275,14 @@ class IntentJournal(JournalReader):
         await self._tree.load(self._store, size, note)
         await self._tree.check_head(self._store, self._head.read())
         self._placing.forget()
-        for fold in self._folds:
-            fold.reset()
-        if self._folds:
-            async for row in self._rows(after=-1, until=size):
-                self._apply(encoding.record(row))
-            for fold in self._folds:
-                fold.loaded()
+        await self._folds.rebuild(size, self._root_at, lambda after: self._rows(after=after, until=size))
         self._unpublished = note
         self._broken = None
         self._lock.mark(size)
         self._progress.announce(size)
+
+    async def _root_at(self, size: int) -> bytes:
+        return (await stored_tree(self._store, size)).root()
 
     async def _commit(self, batch: list[Request], *, trusting: bool) -> None:
         batch = [request for request in batch if not request.future.done() or request.future.cancelled()]
@@ -309,7 +303,7 @@ class IntentJournal(JournalReader):
             seq += len(new)
             # Folded at once, so that the guard of the next request sees it; a failed commit reads everything anew.
             for made in records:
-                self._apply(made)
+                self._folds.apply(made)
             placed.append((request, position, records))
         if rows:
             old = tree.size
@@ -322,26 +316,23 @@ class IntentJournal(JournalReader):
             self._lock.mark(tree.size)
             self._unpublished = note
             self._progress.announce(tree.size)
+            self._folds.save(tree.size, tree.root)
         for request, position, _ in placed:
             request.answer(position)
 
-    def _apply(self, made: Record) -> None:
-        for fold in self._folds:
-            fold.apply(made)
-
     def _fail(self, error: Exception, batch: list[Request]) -> None:
         self._broken = error
-        known = (
-            error if isinstance(error, JournalError) else JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
-        )
+        known: Exception = error
         if not isinstance(error, JournalError):
             self._log.error("journal failed", exc_info=error)
+            known = JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
         for request in batch:
             request.refuse(known)
 
     async def _publish_on(self) -> None:
-        while True:
-            await self._clock.sleep(HEAD_PACE)
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), HEAD_PACE)
             if self._unpublished and self._broken is None:
                 try:
                     await self.publish()

@@ -8,11 +8,10 @@ The database checks the size again inside each commit.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from pathlib import Path
-
-import anyio.to_thread
 
 _WIDTH = 20
 
@@ -23,6 +22,8 @@ class WriterLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
+        # The tasks of this process share one descriptor, and flock knows descriptors only.
+        self._local = asyncio.Lock()
 
     def open(self) -> None:
         """Open the lock file, creating it if missing."""
@@ -31,15 +32,30 @@ class WriterLock:
 
     async def acquire(self) -> None:
         """Wait for the lock. The wait itself can't be cancelled half-way: a cancelled caller gets it and gives it back."""
+        await self._local.acquire()
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            await anyio.to_thread.run_sync(fcntl.flock, self._descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await self._wait()
+        except BaseException:
+            self._local.release()
+            raise
+
+    async def _wait(self) -> None:
+        waiting = asyncio.ensure_future(asyncio.to_thread(fcntl.flock, self._descriptor, fcntl.LOCK_EX))
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await waiting
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            raise
 
     def release(self) -> None:
         """Give the lock back."""
         if self._descriptor >= 0:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._local.release()
 
     def size_hint(self) -> int | None:
         """The log's size as the last writer left it; `None` when unknown."""

@@ -36,6 +36,11 @@ class SignedTree:
         """Number of leaves."""
         return self._writer.size
 
+    @property
+    def root(self) -> bytes:
+        """The root of the tree as it stands."""
+        return self._writer.root()
+
     async def load(self, store: JournalStore, size: int, note: str) -> None:
         """
         Take the stored tree over, proved against its newest checkpoint.
@@ -78,7 +83,7 @@ class SignedTree:
             raise JournalDamaged(f"head.note is not a head of this journal: {error}") from error
         if head.size > self.size:
             raise JournalRolledBack(
-                f"the journal has {self.size} entries, but {head.size} were signed and made known: it was rolled back or restored from an old "
+                f"the journal has {self.size} entries, but {head.size} were signed and made known: it was rolled back, or is an old "
                 "copy. It is never continued; bring the newer files back, or start a new log with `remediation journal recover`"
             )
         root = self._writer.root() if head.size == self.size else (await stored_tree(store, head.size)).root()
