@@ -45,6 +45,7 @@ class WrittenJournal:
         create(home.journal, note)
         home.head_note.write_text(note)
         home.signing_key.write_text("held by the test\n")
+        home.verifier_keys.write_text(f"{signer.key}\n")
         home.signing_key.chmod(0o600)
         return cls(home, signer)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import remediation
-from remediation.cli import doctor, incidents, journal, output, runbooks
+from remediation.cli import demo, doctor, incidents, init, journal, output, report, requests, run, runbooks
 from remediation.cli.options import HomeOption
 from remediation.errors import RemediationError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Plain help reads the same on a terminal, in a pipe and in the documentation, and starts faster.
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 
 
@@ -57,7 +57,12 @@ def _root(
 
 
 incidents.register(app)
+demo.register(app)
+init.register(app)
+run.register(app)
+report.register(app)
 runbooks.register(app)
+requests.register(app)
 journal.register(app)
 doctor.register(app)
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 import remediation
 from remediation.cli import reading
 from remediation.core.state import HostState
@@ -67,7 +65,7 @@ def examine(home: Home) -> Iterator[Finding]:
         yield Finding("problem", "journal", str(error), "remediation journal verify")
         return
     yield from _journal(home, settings, state)
-    host = _running(state)
+    host = reading.running(state.instances)
     yield from _host(host, state)
     yield from _inbox(home, host)
     yield from _incidents(state)
@@ -189,16 +187,6 @@ async def _newest(home: Home, size: int) -> float | None:
     return None
 
 
-def _running(state: HostState) -> HostStarted | None:
-    """The host instance that runs now; as far as the journal and the process table tell."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    here = boot.read_text().strip() if boot.exists() else ""
-    for instance in state.instances.values():
-        if instance.boot_id in ("", here) and psutil.pid_exists(instance.pid):
-            return instance
-    return None
-
-
 def _host(host: HostStarted | None, state: HostState) -> Iterator[Finding]:
     if host is not None:
         yield Finding("ok", "host", f"runs (pid {host.pid}, profile {host.profile})")
@@ -211,6 +199,11 @@ def _host(host: HostStarted | None, state: HostState) -> Iterator[Finding]:
 
 def _inbox(home: Home, host: HostStarted | None) -> Iterator[Finding]:
     times = [entry.stat().st_mtime for entry in os.scandir(home.inbox) if not entry.name.startswith(".") and entry.is_file()]
+    refused = list((home.inbox / "rejected").glob("*.json"))
+    if refused:
+        yield Finding(
+            "warning", "inbox", f"{len(refused)} were refused", f"read the reasons in {home.inbox / 'rejected'}, and delete them"
+        )
     waited = time.time() - min(times, default=time.time())
     if times and host is None:
         yield Finding("warning", "inbox", f"{len(times)} wait, and no host runs", "remediation run (or run --once)")

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from remediation.cli import output
+from remediation.cli import output, requests
 from remediation.cli.options import HomeOption, JsonOption, existing_home
-
-IncidentId = Annotated[str, typer.Argument(metavar="ID", help="The incident's id, or a beginning of it that no other has.")]
 
 
 class StatusOption(StrEnum):
@@ -30,6 +28,8 @@ def register(app: typer.Typer) -> None:
     )
     group.callback()(_group)
     group.command("show")(show)
+    group.command("close")(requests.close)
+    group.command("reopen")(requests.reopen)
     app.add_typer(group, name="incident")
 
 
@@ -89,7 +89,7 @@ def _shown(item: dict[str, object]) -> str:
 
 
 def show(
-    incident: IncidentId,
+    incident: requests.IncidentId,
     *,
     home: HomeOption = None,
     json: JsonOption = False,

@@ -7,13 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from remediation.cli import output
+from remediation.cli.export import export
 from remediation.cli.options import HomeOption, JsonOption, existing_home
+from remediation.cli.verify import verify
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     group.callback()(_group)
+    group.command("verify")(verify)
+    group.command("export")(export)
     group.command("tail")(tail)
     app.add_typer(group, name="journal")
 

@@ -119,6 +119,11 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, nothing:
             _write(sys.stdout, line.rstrip() + "\n")
 
 
+def write_bytes(data: bytes) -> None:
+    """Hand on bytes as they are: a file that goes through standard output."""
+    _guarded(lambda: sys.stdout.buffer.write(data))
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether `stream` is a terminal that can do more than print lines."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"

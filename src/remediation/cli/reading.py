@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
+
+import psutil
 
 from remediation.core.incident import Incident, id_of, stream_of
 from remediation.core.state import HostState
 from remediation.errors import RemediationError
 from remediation.journal import JournalReader
 from remediation.model.base import from_epoch_ms, timestamp
-from remediation.model.entries import Record
+from remediation.model.entries import HostStarted, HostStopped, Record
 from remediation.settings.home import Home
 from remediation.stores.sqlite import SqliteJournalStore
 
@@ -39,6 +42,29 @@ async def host_state(home: Home) -> HostState:
         async for record in journal.read():
             state.apply(record)
     return state
+
+
+async def running_host(home: Home) -> HostStarted | None:
+    """The host instance that works on `home` now, as far as the journal and the process table tell."""
+    instances: dict[str, HostStarted] = {}
+    async with open_journal(home) as journal:
+        async for record in journal.read(types=["host.started", "host.stopped"]):
+            if isinstance(record.entry, HostStarted):
+                instances[record.entry.instance] = record.entry
+            elif isinstance(record.entry, HostStopped):
+                instances.pop(record.entry.instance, None)
+    return running(instances)
+
+
+def running(instances: dict[str, HostStarted]) -> HostStarted | None:
+    """The one of `instances`, started and not stopped, whose process is there."""
+    try:
+        here = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        here = ""
+    return next(
+        (instance for instance in instances.values() if instance.boot_id in {"", here} and psutil.pid_exists(instance.pid)), None
+    )
 
 
 async def incident_records(home: Home, id_: str) -> list[Record]:

@@ -102,6 +102,11 @@ class Home:
         return self.keys / "signing.key"
 
     @property
+    def verifier_keys(self) -> Path:
+        """The public half: the vkeys of all keys that the log had, one a line, the first one first."""
+        return self.keys / "signing.vkey"
+
+    @property
     def made(self) -> bool:
         """Whether the folder is a home (has an inbox), though perhaps one without a journal yet."""
         return self.inbox.is_dir()

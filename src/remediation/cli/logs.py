@@ -1,0 +1,42 @@
+"""The log of a host that runs on the command line: lines on standard error, for people or for programs."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from remediation.cli.output import is_terminal
+from remediation.model.text import printable
+
+
+def configure(stream: TextIO, *, json: bool) -> None:
+    """Send the package's log to `stream`: JSON lines if asked for, else ``time level event key=value …``; coloured on a terminal."""
+    renderer: Any
+    if json:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=True)
+    elif is_terminal(stream):
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    else:
+        renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Without the values of variables: those may be secrets.
+            structlog.processors.format_exc_info,
+            _clean,
+            renderer,
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _clean(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = printable(value, newlines=key == "exception")
+    return event

@@ -1,0 +1,63 @@
+"""``run``: be the host, until SIGTERM; ``run --once``: do what can be done now."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from remediation.cli import output
+from remediation.cli.options import HomeOption, existing_home
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run")(run)
+
+
+def run(
+    *,
+    once: Annotated[
+        bool, typer.Option("--once", help="Take in the inbox, check each sentinel once, settle what can be settled, and leave.")
+    ] = False,
+    home: HomeOption = None,
+    json: Annotated[bool, typer.Option("--json", help="The log, and the answer of --once, in JSON.")] = False,
+) -> None:
+    """
+    Be the host: watch, heal, verify, until SIGTERM or Ctrl-C.
+
+    Logs to standard error. Under systemd use Type=notify; WatchdogSec= is fed as long as the host is not blocked. Killing it at any
+    time loses nothing: the next start goes on where it stopped.
+
+    With --once, incidents that wait (for an approval, a cooldown, the end of a verification) are listed and go on with the next run.
+
+    \b
+    Examples:
+      remediation run
+      remediation run --once --json
+    """
+    import asyncio
+
+    from remediation.bootstrap import RemediatorBootstrap
+    from remediation.cli import hosting
+    from remediation.cli.logs import configure
+    from remediation.settings import Settings
+
+    configure(sys.stderr, json=json)
+    boot = RemediatorBootstrap(Settings.of(existing_home(home)))
+    if once:
+        _show(asyncio.run(hosting.once(boot)), json)
+    else:
+        asyncio.run(hosting.until_stopped(boot))
+
+
+def _show(incidents: list[dict[str, Any]], json: bool) -> None:
+    if json:
+        output.say_json(incidents)
+        return
+    rows = [
+        [item["id"], item["status"], item["severity"], item["code"], item["subject"], item["runbook"], item["reason"]]
+        for item in incidents
+    ]
+    output.say_table(["id", "status", "severity", "code", "subject", "runbook", "reason"], rows, nothing="nothing to do")

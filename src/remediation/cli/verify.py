@@ -1,0 +1,173 @@
+"""``journal verify``: whether the ledger is what was signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from remediation.cli import output
+from remediation.cli.options import HomeOption, JsonOption, existing_home
+from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack
+from remediation.settings.home import Home
+
+if TYPE_CHECKING:
+    from remediation.proof import Verification
+
+_SOURCES = {
+    "home": "The key was taken from the home itself. Give --vkey, kept elsewhere, to prove it to others.",
+    "export": "The key was taken from the file itself: this proves only that it fits itself. Give --vkey, got from its host.",
+}
+
+
+def verify(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="An exported journal. Without it: the journal of the home.", show_default=False),
+    ] = None,
+    *,
+    vkey: Annotated[
+        list[str] | None, typer.Option("--vkey", metavar="VKEY", help="The log's key, as you know it from elsewhere.")
+    ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option("--head", metavar="NOTE", help="A file with a signed head of this log that you kept: it must be continued."),
+    ] = None,
+    origin: Annotated[str | None, typer.Option("--origin", metavar="NAME", help="The log that it must be.")] = None,
+    min_size: Annotated[int, typer.Option("--min-size", min=0, metavar="N", help="The number of entries that exist at least.")] = 0,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """
+    Check that a journal is what was signed: every entry, its place, its body, the tree and its checkpoints.
+
+    Needs no private key. What is checked against: the key (--vkey), a head that you kept (--head) and a size (--min-size); the more
+    of them you bring from elsewhere, the more is proven.
+
+    \b
+    Exit codes: 0 verified, 3 tampering, 4 rolled back, 5 incomplete.
+
+    \b
+    Examples:
+      remediation journal verify
+      remediation journal verify journal.jsonl --vkey "$(cat atlas.vkey)" --head last-week.note
+    """
+    from remediation.proof import NoteError, verify_export_file
+
+    try:
+        note = head.read_text("utf-8") if head is not None else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the head {head} can't be read: {error}") from error
+    try:
+        if file is not None:
+            verdict = verify_export_file(file, vkeys=vkey or (), origin=origin, head=note, min_size=min_size)
+        else:
+            verdict = _verify_home(existing_home(home), vkey or [], origin=origin, head=note, min_size=min_size)
+    except NoteError as error:
+        output.fail(f"--vkey or --head: {error}", output.ExitCode.WRONG_USE)
+    except OSError as error:
+        output.fail(f"{file} can't be read: {error.strerror}", output.ExitCode.WRONG_USE)
+    _show(verdict, json)
+    raise typer.Exit(_code(verdict))
+
+
+def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str | None, min_size: int) -> Verification:
+    from remediation.proof import Problem, ProblemCode, Verification
+    from remediation.stores.auditing import verify_journal
+
+    keys = _keys(home, needed=not vkeys)
+    try:
+        return verify_journal(
+            home.journal,
+            own=_own(keys),
+            vkeys=vkeys,
+            origin=origin,
+            head=head,
+            known_head=_known_head(keys),
+            min_size=min_size,
+        )
+    except JournalDamaged as error:
+        # Not even to be read: an answer like any other, in the form that programs expect.
+        code = ProblemCode.BEHIND_HEAD if isinstance(error, JournalRolledBack) else ProblemCode.STORAGE
+        return Verification(
+            size=0,
+            root=None,
+            origin=None,
+            key=None,
+            key_source="argument" if vkeys else "home",
+            problems=(Problem(code, str(error)),),
+            unlisted=0,
+            proven=0,
+            erased=0,
+        )
+
+
+def _keys(home: Home, *, needed: bool) -> Home | None:
+    """The home with the place of its keys; `None` where its settings can't tell, if that is enough."""
+    from remediation.settings import Settings
+
+    try:
+        return Settings.of(home).home
+    except ConfigurationError:
+        if needed:
+            raise
+        return None
+
+
+def _own(home: Home | None) -> list[str]:
+    try:
+        return home.verifier_keys.read_text("utf-8").split() if home is not None else []
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _known_head(home: Home | None) -> str | None:
+    """
+    The home's head.note; `None` where there are no keys at all, as in a copy of a home.
+
+    Raises:
+        JournalRolledBack: the keys are there, and head.note is not.
+
+    """
+    from remediation.journal.head import HeadNote
+
+    if home is None or not home.keys.is_dir():
+        return None
+    return HeadNote(home.head_note).read()
+
+
+def _show(verdict: Verification, json: bool) -> None:
+    if json:
+        output.say_json(verdict.as_dict())
+        return
+    output.say_facts(
+        {
+            "verdict": "verified" if verdict.ok else "NOT verified",
+            "entries": verdict.size,
+            "root": verdict.root or "unknown",
+            "log": verdict.origin or "unknown",
+            "key": verdict.key or "none that is believed",
+            "erased bodies": verdict.erased,
+        }
+    )
+    for problem in verdict.problems:
+        output.say(f"{problem.kind.replace('_', ' ')}: {problem.message}")
+    if verdict.unlisted:
+        output.say(f"… and {verdict.unlisted} more problems")
+    if not verdict.ok:
+        output.say(f"The first {verdict.proven} entries are proven.")
+    if verdict.key_source in _SOURCES:
+        output.note(_SOURCES[verdict.key_source])
+
+
+def _code(verdict: Verification) -> output.ExitCode:
+    from remediation.proof import ProblemKind
+
+    codes = {
+        None: output.ExitCode.OK,
+        ProblemKind.TAMPERING: output.ExitCode.TAMPERING,
+        ProblemKind.ROLLED_BACK: output.ExitCode.ROLLED_BACK,
+        ProblemKind.INCOMPLETE: output.ExitCode.INCOMPLETE,
+    }
+    return codes[verdict.worst]

@@ -1,0 +1,243 @@
+"""Verifies and exports a journal as it lies in its database. Needs public keys only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from remediation.errors import JournalDamaged
+from remediation.proof import (
+    Claims,
+    Frontier,
+    Knowledge,
+    NoteError,
+    ProblemCode,
+    Replay,
+    TileWriter,
+    Verification,
+    VerifierKey,
+    claimed_size,
+    entry_line,
+    header_line,
+    judge,
+    last_line,
+)
+from remediation.proof.tiles import WIDTH
+from remediation.stores.snapshot import Snapshot
+
+
+def verify_journal(
+    path: Path,
+    *,
+    own: Sequence[str] = (),
+    vkeys: Sequence[str] = (),
+    origin: str | None = None,
+    head: str | None = None,
+    known_head: str | None = None,
+    min_size: int = 0,
+) -> Verification:
+    """
+    Verify the journal in the database `path`: entries, columns, bodies, tree, tiles, every checkpoint, and the database itself.
+
+    Args:
+        path: ``journal.sqlite3``.
+        own: The log's keys as its home names them, the first one first; believed when `vkeys` is empty.
+        vkeys: Keys known out of band; one of them must be among the log's.
+        origin: The log it must be of.
+        head: A signed note of this log kept elsewhere: the log must continue it.
+        known_head: The home's own ``head.note``: the same, but a malformed one is a finding and not an error of the caller.
+        min_size: The number of entries it has at least.
+
+    Raises:
+        NoteError: `own`, `vkeys` or `head` are malformed, or there is no key at all.
+        JournalDamaged: the database can't be read to its end.
+        JournalUnavailable: it can't be reached.
+
+    """
+    given = [VerifierKey.parse(vkey) for vkey in vkeys]
+    believed = given or [VerifierKey.parse(vkey) for vkey in own]
+    if not believed:
+        raise NoteError("no key is known to verify with: the home holds none, so give one")
+    if head is not None:
+        claimed_size(head)
+    # SQLite's own check runs beside ours: it lets go of the interpreter, and needs a processor of its own if there is one.
+    with ThreadPoolExecutor(1) as beside, Snapshot(path) as log:
+        faults = beside.submit(_faults, path)
+        size, checkpoints = log.size(), log.checkpoints()
+        notes = {**{f"checkpoint {at}": note for at, note in checkpoints}, "head.note": known_head, "head": head}
+        sizes = {name: found for name, note in notes.items() if note is not None and (found := _size(note)) is not None}
+        replay = _replay(log, size, origin or believed[0].name, sizes.values())
+        problems = replay.problems
+        for fault in faults.result():
+            problems.add(ProblemCode.STORAGE, f"the database is damaged: {fault}")
+        for at, _ in checkpoints:
+            if sizes.get(f"checkpoint {at}") != at:
+                problems.add(ProblemCode.CHECKPOINT, f"the checkpoint stored for {at} entries is not one over as many")
+    if known_head is not None and "head.note" not in sizes:
+        problems.add(ProblemCode.HEAD, "the home's head.note is not a signed head")
+    claims = _claims(replay, [str(key) for key in believed] if given else list(own), checkpoints)
+    behind = max(min_size, sizes.get("head.note", 0))
+    if known_head is not None and sizes.get("head.note", size + 1) <= size:
+        claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
+    return judge(replay, claims, Knowledge(tuple(believed), "argument" if given else "home", head, behind))
+
+
+def export_journal(path: Path, note: str, vkeys: Sequence[str], write: Callable[[bytes], object]) -> int:
+    """
+    Write the export of the log up to the signed head `note`, line by line; returns the number of entries.
+
+    Nothing is verified: whoever gets the export does that.
+
+    Args:
+        path: ``journal.sqlite3``.
+        note: A signed head of this log; one that may be known outside (see ``head.note``).
+        vkeys: All keys that the log had, the first one first.
+        write: Takes each line, newline included.
+
+    Raises:
+        NoteError: `note` or `vkeys` are malformed.
+        JournalDamaged: the database can't be read to its end, or holds fewer entries than `note` is over.
+        JournalUnavailable: it can't be reached.
+
+    """
+    size = claimed_size(note)
+    origin = VerifierKey.parse(vkeys[0]).name
+    with Snapshot(path) as log:
+        if log.size() < size:
+            raise JournalDamaged(
+                f"{path} holds {log.size()} entries, its signed head is over {size}; run `remediation journal verify`"
+            )
+        write(header_line(origin, vkeys))
+        rotations = []
+        checkpoints = dict(log.checkpoints())
+        for leaf, salt, body, seq, _, _, _, type_, _ in log.rows(size):
+            if leaf is None:
+                raise JournalDamaged(f"{path}: entry {seq} has no leaf; run `remediation journal verify`")
+            write(entry_line(leaf, salt, body))
+            if type_ == "key.rotated" and seq + 1 in checkpoints:
+                rotations.append(checkpoints[seq + 1])
+        write(last_line(note, rotations))
+    return size
+
+
+def export_cloudevents(path: Path, note: str, write: Callable[[bytes], object]) -> int:
+    """
+    Write the entries up to the signed head `note` as CloudEvents 1.0 in JSON, one a line; returns their number.
+
+    ``source`` is the log, ``subject`` the stream, ``sequence`` the position in the log (CloudEvents' "sequence" extension), ``data`` the
+    body; erased entries have none. Non-guarantee: nothing in it can be verified; `export_journal` is for that.
+
+    Raises:
+        NoteError: `note` is malformed.
+        JournalDamaged: the database can't be read to its end, or a body is no JSON.
+        JournalUnavailable: it can't be reached.
+
+    """
+    size = claimed_size(note)
+    source = note.partition("\n")[0]
+    with Snapshot(path) as log:
+        for _, _, body, seq, id_, stream, stream_seq, type_, time in log.rows(size):
+            event = {
+                "specversion": "1.0",
+                "id": id_,
+                "source": source,
+                "type": f"remediation.{type_}",
+                "subject": stream,
+                "time": time,
+                "sequence": f"{seq:020d}",
+                "streamsequence": f"{stream_seq:020d}",
+            }
+            if body is not None:
+                event["datacontenttype"] = "application/json"
+                event["data"] = _loaded(body, seq)
+            write(json.dumps(event, ensure_ascii=True).encode() + b"\n")
+    return size
+
+
+def _loaded(body: bytes, seq: int) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise JournalDamaged(f"the body of entry {seq} is no JSON; run `remediation journal verify`") from error
+
+
+def _size(note: str) -> int | None:
+    try:
+        return claimed_size(note)
+    except NoteError:
+        return None
+
+
+class _TiledTree(Frontier):
+    """The tree that a replay grows, which compares the stored tiles with those of the entries on the way: each hash is made once."""
+
+    def __init__(self, log: Snapshot) -> None:
+        super().__init__()
+        self._log = log
+        self._writer = TileWriter()
+        self._partial: dict[tuple[int, int], bytes] = {}
+        self._number = 0
+        self.wrong: list[tuple[int, int]] = []
+        """(level, n) of stored tiles that are missing or other ones."""
+
+    @property
+    def size(self) -> int:
+        return self._writer.size
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        for tile in self._writer.extend(leaves):
+            if tile.width < WIDTH:
+                self._partial[tile.level, tile.n] = tile.data
+            else:
+                self._partial.pop((tile.level, tile.n), None)
+                self._compare(*tile)
+
+    def root(self) -> bytes:
+        return self._writer.root()
+
+    def copy(self) -> Self:
+        # A replay copies the frontier that it is given; this one is its own already.
+        return self
+
+    def surplus(self) -> int:
+        """To be called at the end: how many more tiles are stored than the entries make."""
+        for (level, n), data in self._partial.items():
+            self._compare(level, n, data)
+        return self._log.tiles() - self._number
+
+    def _compare(self, level: int, n: int, data: bytes) -> None:
+        self._number += 1
+        if self._log.tile(level, n) != data:
+            self.wrong.append((level, n))
+
+
+def _replay(log: Snapshot, size: int, origin: str, watch: Iterable[int]) -> Replay:
+    tree = _TiledTree(log)
+    replay = Replay(origin, frontier=tree, watch=watch)
+    replay.feed(log.rows(size))
+    replay.close()
+    surplus = tree.surplus()
+    for level, n in tree.wrong:
+        replay.problems.add(ProblemCode.TILE, f"the stored tile {n} of level {level} is not that of the entries")
+    if surplus > 0:
+        replay.problems.add(ProblemCode.TILE, f"{surplus} more tiles are stored than the entries make")
+    return replay
+
+
+def _faults(path: Path) -> list[str]:
+    with Snapshot(path) as log:
+        return log.faults()
+
+
+def _claims(replay: Replay, vkeys: list[str], checkpoints: list[tuple[int, str]]) -> Claims:
+    """What came with the entries: keys (the entries themselves tell of rotations), the newest note, and all others."""
+    if replay.rotations and len(vkeys) == 1:
+        vkeys = [replay.rotations[0].old, *(rotation.new for rotation in replay.rotations)]
+    rotated = {rotation.size for rotation in replay.rotations}
+    newest = checkpoints[-1][1] if checkpoints else None
+    rotations = tuple(note for size, note in checkpoints if size in rotated)
+    earlier = tuple(note for size, note in checkpoints[:-1] if size not in rotated and _size(note) == size)
+    return Claims(tuple(vkeys), newest, rotations, earlier)

@@ -1,0 +1,125 @@
+"""
+A whole journal as of one moment, for commands that verify or export it in a process of their own: synchronous, and nothing else runs.
+
+All is read in one transaction, also beside a running host. What the database holds is not believed: text that is no UTF-8 is escaped
+rather than refused, so that whoever judges can say which entry it is in.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from remediation.errors import JournalDamaged, JournalUnavailable
+from remediation.stores.sqlite import APPLICATION_ID
+
+_ENTRIES = """
+SELECT e.leaf, p.salt, p.body, e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
+FROM entry e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq
+"""
+
+StoredRow = tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]
+"""An entry with its columns: leaf, salt, body, seq, id, stream, stream_seq, type, time. See `remediation.proof.Row`."""
+
+
+class Snapshot:
+    """The journal at `path`, as of the moment when the `with` block is entered."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        if not self._path.exists():
+            raise JournalUnavailable(f"there is no journal at {self._path}; `remediation init` makes one")
+        # The first reader of a WAL database must be able to write its index; see https://www.sqlite.org/wal.html#readonly
+        writable = os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
+        address = f"{self._path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
+        try:
+            connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=10.0)
+            self._connection = connection
+            connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            # The transaction holds its snapshot from the first read of a table on.
+            connection.execute("SELECT count(*) FROM checkpoint").fetchone()
+        except sqlite3.Error as error:
+            self.__exit__()
+            raise self.translated(error) from error
+        if application != APPLICATION_ID:
+            self.__exit__()
+            raise JournalDamaged(f"{self._path} is a SQLite database, but not a journal of remediation")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def size(self) -> int:
+        """The number that follows the newest entry's."""
+        return int(self._one("SELECT coalesce(max(seq), -1) + 1 FROM entry"))
+
+    def checkpoints(self) -> list[tuple[int, str]]:
+        """All stored checkpoints with the sizes they are stored under, in order."""
+        return self._all("SELECT size, note FROM checkpoint ORDER BY size")
+
+    def rows(self, until: int) -> Iterator[StoredRow]:
+        """The entries before `until`, in order, with their columns."""
+        try:
+            yield from self._open.execute(_ENTRIES, (until,))
+        except sqlite3.Error as error:
+            raise self.translated(error) from error
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        """A stored tile."""
+        found = self._all("SELECT data FROM tile WHERE level = ? AND n = ?", level, n)
+        return found[0][0] if found else None
+
+    def faults(self) -> list[str]:
+        """What SQLite itself finds wrong, and rows that belong to nothing; at most a few."""
+        found = [str(row[0]) for row in self._all("PRAGMA integrity_check(5)") if row[0] != "ok"]
+        orphans = self._one("SELECT count(*) FROM payload WHERE seq NOT IN (SELECT seq FROM entry)")
+        return [*found, f"{orphans} bodies belong to no entry"] if orphans else found
+
+    def tiles(self) -> int:
+        """How many tiles are stored."""
+        return int(self._one("SELECT count(*) FROM tile"))
+
+    def translated(self, error: sqlite3.Error) -> JournalDamaged | JournalUnavailable:
+        """Our error for one of SQLite's: what is read is damaged, or can't be reached."""
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _ELSEWHERE:
+            return JournalUnavailable(f"the journal {self._path} can't be read: {error}")
+        return JournalDamaged(f"{self._path} is damaged: {error}")
+
+    @property
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise JournalUnavailable(f"the snapshot of {self._path} was used outside its with block")
+        return self._connection
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        try:
+            return self._open.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self.translated(error) from error
+
+    def _one(self, sql: str) -> Any:
+        return self._all(sql)[0][0]
+
+
+_ELSEWHERE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_NOMEM,
+}
+"""Result codes that say nothing about the content (https://www.sqlite.org/rescode.html)."""
