@@ -1,6 +1,7 @@
 """The signing key's file: made once, durably, for its owner alone."""
 
 import copy
+import hmac
 import os
 import pickle
 import stat
@@ -191,3 +192,14 @@ def test_a_key_is_neither_pickled_nor_copied(path, copying):
 def test_a_name_that_can_not_be_a_key_name_is_refused(path):
     with pytest.raises(NoteError, match="can't be a key name"):
         SigningKey.create(path).vkey("two words")
+
+
+def test_a_derived_key_is_hkdf_of_the_private_key_and_differs_for_each_purpose(path):
+    key = SigningKey.create(path)
+    secret = serialization.load_pem_private_key(path.read_bytes(), None).private_bytes_raw()
+    tag, purpose = b"remediation-derived-key/1", b"snapshots"
+    info = len(tag).to_bytes(4, "big") + tag + len(purpose).to_bytes(4, "big") + purpose
+    extracted = hmac.digest(b"\0" * 32, secret, "sha256")
+    assert key.derive("snapshots") == hmac.digest(extracted, info + b"\1", "sha256")
+    assert SigningKey.load(path).derive("snapshots") == key.derive("snapshots")
+    assert key.derive("other") != key.derive("snapshots")
