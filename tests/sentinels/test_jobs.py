@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 from pydantic import ValidationError
+from tests.support import repository
 from tests.support.watching import RealWatch
 
 from remediation.effects.rerun_job import RerunJob, running_alone
@@ -347,3 +348,10 @@ def test_the_sentinel_is_named_after_its_job_and_watches_its_folder(tmp_path: Pa
 def test_the_module_registers_the_sentinel_and_the_effect_that_reruns_a_job() -> None:
     assert list(jobs.remediation_sentinels()) == [JobSentinel]
     assert list(jobs.remediation_effects()) == [RerunJob]
+
+
+def test_the_page_about_jobs_tells_every_key_and_every_code() -> None:
+    page = (repository.ROOT / "docs" / "how-to" / "watch-jobs.md").read_text()
+    told = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert told == [*JobOptions.model_fields, "JOB_FILE_MISSING", "JOB_FAILED", "JOB_TIMEOUT", "JOB_MISSED"]
+    assert set(jobs.CODES) <= set(told)

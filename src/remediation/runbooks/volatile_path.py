@@ -8,9 +8,11 @@ clones of the repository. What can't be confirmed, found or changed safely is le
 
 from __future__ import annotations
 
+__proposal_derived_from__ = "volatile-path"
+
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -46,9 +48,10 @@ from remediation.runbooks._volatile_path.repository import Repository
 from remediation.runbooks._volatile_path.trial import Trials
 
 _MOST_FILES = 8
-_INLINE = 32 * 1024
+_INLINE = 48 * 1024
 _RUNS_TO_WAIT_FOR = 3
 _TRIED = "tried.json"
+_AGAIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +82,23 @@ class VolatilePath(Runbook[VolatilePathOptions]):
         try:
             proven = await _prove(ctx)
         except CanNotHeal as why:
-            return Finding.declined(why.reason, why.evidence)
+            # In one text: of a decline, the journal keeps the reason.
+            return Finding.declined("; ".join((why.reason, *why.evidence)))
         change = proven.change
         evidence = [f"{printable(item.missing)} is gone; {item.content.source}" for item in change.kept]
         evidence += [f"{printable(script)} names it in line {', '.join(map(str, lines))}" for script, lines in change.lines.items()]
         return Finding.applies(confidence=change.confidence, evidence=[*evidence, *proven.seen, *change.notes])
 
-    async def action(self, ctx: RemediationContext) -> Plan:
-        """
-        The commit, and one rerun of the job.
-
-        Raises:
-            CanNotHeal: the world changed since the precondition, so that it can't be done any more.
-
-        """
-        proven = await _prove(ctx)
+    async def action(self, ctx: RemediationContext) -> Plan | Wait:
+        """The commit, and one rerun of the job; to be decided anew when the world has changed since the precondition."""
+        try:
+            proven = await _prove(ctx)
+        except CanNotHeal as why:
+            return Wait(_AGAIN, f"the world has changed since it was looked at: {why.reason}")
         job, change = proven.job, proven.change
         commit = GitCommit(
             repository=proven.repository.top,
-            files=tuple([(name, await _stored(ctx, data)) for name, data in sorted(change.files.items())]),
+            files=await _stored(ctx, change.files),
             message=commit_message(ctx, job, change, proven.seen),
         )
         rerun = RerunJob(name=job.name, argv=job.argv, cwd=job.cwd, env=job.env, timeout=job.timeout, lock=job.lock)
@@ -190,16 +191,27 @@ def _remember(ctx: RemediationContext, missing: Sequence[str], change: Change, s
     (ctx.scratch / _TRIED).write_text(json.dumps({"missing": list(missing), "digest": change.digest, "seen": list(seen)}))
 
 
-async def _stored(ctx: RemediationContext, data: bytes) -> str | BlobRef:
-    """Small text stands in the plan, where people and the redactor see it; the rest goes to the blob store."""
+async def _stored(ctx: RemediationContext, files: Mapping[str, bytes]) -> tuple[tuple[str, str | BlobRef], ...]:
+    """Small texts stand in the plan, where people and the redactor see them; the rest goes to the blob store."""
+    contents: list[tuple[str, str | BlobRef]] = []
+    room = _INLINE
+    for name, data in sorted(files.items()):
+        text = _text(data) if len(data) <= room else None
+        if text is not None:
+            room -= len(data)
+            contents.append((name, text))
+        else:
+            file = ctx.scratch / "content"
+            file.write_bytes(data)
+            contents.append((name, await ctx.keep(file)))
+    return tuple(contents)
+
+
+def _text(data: bytes) -> str | None:
     try:
-        if len(data) <= _INLINE:
-            return data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
-        pass
-    file = ctx.scratch / "content"
-    file.write_bytes(data)
-    return await ctx.keep(file)
+        return None
 
 
 def _rerun(ctx: RemediationContext) -> RerunOutput | None:

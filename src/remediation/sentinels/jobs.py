@@ -18,6 +18,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio.to_thread
+
 from remediation.effects.rerun_job import RerunJob, running_alone
 from remediation.errors import EffectError, ProcessError
 from remediation.hooks import hookimpl
@@ -77,7 +79,7 @@ class JobSentinel(Sentinel[JobOptions]):
         due = self._due = self._due_at(past, now)
         if due > now:
             if not past.seen:
-                history.store(watch.state, History(seen=epoch_ms(now), runs=past.runs))
+                await anyio.to_thread.run_sync(history.store, watch.state, History(seen=epoch_ms(now), runs=past.runs))
             return
         late = now - due
         in_time = late <= self.options.grace(self._schedule.period(due))
@@ -116,7 +118,7 @@ class JobSentinel(Sentinel[JobOptions]):
         run = Run(epoch_ms(started), round(took * 1000), done.exit_code if done is not None else None)
         self._due = self._schedule.next_after(started)
         past = past.with_run(run)
-        history.store(watch.state, past)
+        await anyio.to_thread.run_sync(history.store, watch.state, past)
         if done is not None and done.exit_code == 0:
             for code in CODES:
                 await watch.clear(code, self.options.subsystem, self.options.name, f"the job succeeded after {took:.1f} s")
@@ -128,7 +130,7 @@ class JobSentinel(Sentinel[JobOptions]):
             await self._report(watch, code, started, past, (f"the job {why}: {error}", said))
 
     async def _report_failure(self, watch: Watch, done: Completed, started: datetime, past: History) -> None:
-        found = parse(done.stderr) or parse(done.stdout)
+        found = await anyio.to_thread.run_sync(parse, done.stderr) or await anyio.to_thread.run_sync(parse, done.stdout)
         said: dict[str, Any] = {
             "exit_code": done.exit_code,
             "duration_ms": done.duration_ms,

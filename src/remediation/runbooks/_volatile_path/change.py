@@ -160,6 +160,8 @@ async def _keep(ctx: RemediationContext, repository: Repository, scripts: Mappin
         return Kept(missing, content, script, content.tracked)
     place = posixpath.join(posixpath.dirname(script), options.folder, posixpath.basename(missing))
     path = ctx.confined(repository.top / place)
+    if not place.isprintable():
+        raise CanNotHeal(f"{printable(place)}, where the content would be kept, has a name that can't be shown")
     if os.path.lexists(path) or await repository.blob(place) is not None:
         raise CanNotHeal(
             f"{printable(place)}, where the content would be kept, is taken; choose another folder by the option folder"
