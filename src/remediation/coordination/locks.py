@@ -127,13 +127,14 @@ class SubjectLocks:
             lock = self.try_acquire(subject)
             if lock is not None:
                 return lock
-            self._end_orphans(subject)
+            self.end_orphans(subject)
             await self._clock.sleep(_POLL)
 
     def _children(self, digest: bytes) -> Path:
         return self._folder / f"children-{digest[:16].hex()}.json"
 
-    def _end_orphans(self, subject: str) -> None:
+    def end_orphans(self, subject: str) -> None:
+        """End children that a dead host left with the lock of `subject`, if they are past their deadline."""
         try:
             known = json.loads(self._children(_digest(subject)).read_text("utf-8"))
             owner = int(known["owner"])

@@ -30,6 +30,8 @@ class Situation:
     """Of the runbook."""
     paused: str = ""
     """Reason of a pause in force; empty for none."""
+    paused_until: int = 0
+    """Milliseconds since 1970 UTC; 0 for a pause without an end."""
     fenced_by: str = ""
     """The incident whose failed revert fences the subject."""
     cooldown_until: int = 0
@@ -62,7 +64,7 @@ def gate(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situat
 
 def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:
     if situation.paused:
-        yield "pause", "wait", f"healing is paused: {situation.paused}", 0
+        yield "pause", "wait", f"healing is paused: {situation.paused}", situation.paused_until
     if situation.fenced_by:
         yield "fence", "refuse", f"the subject is fenced: a revert failed in incident {situation.fenced_by}", 0
     if situation.cooldown_until > now:

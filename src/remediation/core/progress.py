@@ -84,13 +84,14 @@ class Done:
 Step = TakeIn | Decide | Apply | Verify | Revert | Sleep | RetryLater | GiveUp | Resolve | Done
 
 
-def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int) -> Step:
+def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int, paused: bool = False) -> Step:
     """
     The next step of `incident` at time `now` (milliseconds).
 
     Args:
         specs: Of the registered runbooks; runbooks that are not there can't go on.
         attempt_cap: Attempts that may act on one incident.
+        paused: Whether a pause is in force; when none is, what waited for its end goes on.
 
     """
     if not incident.open:
@@ -99,7 +100,7 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
     if wait is not None and incident.phase is Phase.WAITING:
         if incident.current is None and incident.cleared_at > incident.observed_at:
             return Resolve("the reporter no longer sees it")
-        if (wait.until == 0 or wait.until > now) and not _woken(incident):
+        if (wait.until == 0 or wait.until > now) and not _woken(incident, paused=paused):
             return Sleep(wait.until)
     attempt = incident.current
     if attempt is not None:
@@ -107,9 +108,11 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
     return _between(incident, specs, now=now, attempt_cap=attempt_cap)
 
 
-def _woken(incident: Incident) -> bool:
+def _woken(incident: Incident, *, paused: bool) -> bool:
     """Whether something came that ends a wait before its time."""
     wait = incident.wait
+    if wait is not None and wait.why == "pause":
+        return not paused
     if wait is None or wait.why != "verify":
         return False
     return max(incident.cleared_at, incident.counter_evidence_at) > max(incident.waiting_since, incident.last_effect_at)

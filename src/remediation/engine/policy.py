@@ -41,6 +41,7 @@ class Policy:
             threshold=self.threshold,
             state=self.runbook_state(state, runbook),
             paused=state.paused(now),
+            paused_until=state.pause.until if state.pause is not None else 0,
             fenced_by="" if fenced_by == incident.id else fenced_by,
             changes_left=self.changes_per_hour - state.changes.used(now),
             first_stage=first,

@@ -9,7 +9,7 @@ import structlog
 
 from remediation.coordination.locks import SubjectLock, SubjectLocks
 from remediation.core import progress
-from remediation.core.incident import Incident
+from remediation.core.incident import Incident, stream_of
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.engine.intake import Intake, Reported
@@ -23,13 +23,17 @@ from remediation.engine.steps import describe_error
 from remediation.engine.treatment import treat
 from remediation.errors import ExpectationFailed, HostStopped, JournalError
 from remediation.model.base import Severity, epoch_ms
-from remediation.model.entries import Record, RunbookFaulted
+from remediation.model.entries import IncidentWaiting, Record, RunbookFaulted
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.ports.channel import Notice
 from remediation.ports.journal import Journal
 
 SWEEP = 2.0
 """Seconds between two looks for incidents that nobody treats: those of hosts that died, or were paused."""
+
+
+BUSY_MS = 200
+"""Milliseconds until a subject that somebody else holds is looked at again."""
 
 
 class Remediator:
@@ -156,7 +160,7 @@ class Remediator:
 
         """
         while True:
-            incident = self._state.incidents[incident_id]
+            incident = self._state.incidents.get(incident_id) or await self._remembered(incident_id)
             if not incident.open:
                 await self._journal.durable(self._state.position)
                 return incident
@@ -166,10 +170,13 @@ class Remediator:
 
     async def quiet(self) -> dict[str, int]:
         """Wait until nothing is ready or running; returns which incidents wait, and until when (milliseconds)."""
-        while not self._schedule.idle.is_set():
+        while True:
             await self._schedule.idle.wait()
-            await asyncio.sleep(0)
-        return self._schedule.due()
+            due = self._schedule.due()
+            soon = epoch_ms(self._world.clock.now()) + 1000
+            if self._schedule.idle.is_set() and not any(until <= soon for until in due.values()):
+                return due
+            await self._world.clock.sleep(0.02)
 
     # -- treating ------------------------------------------------------------------------------------------------------
 
@@ -179,8 +186,13 @@ class Remediator:
             return
         lock: SubjectLock | None = None
         try:
-            lock = await self._locks.acquire(incident.event.subject)
-            # Another host may have treated it while we waited for the lock.
+            lock = self._locks.try_acquire(incident.event.subject)
+            if lock is None:
+                # Another host works on it, or what a dead one left behind; it must not occupy a place here meanwhile.
+                self._locks.end_orphans(incident.event.subject)
+                self._schedule.at(incident, epoch_ms(self._world.clock.now()) + BUSY_MS)
+                return
+            # Another host may have treated it while somebody held the lock.
             await self._journal.refresh()
             incident = self._state.incidents.get(incident_id)
             if incident is None or not incident.open:
@@ -199,6 +211,13 @@ class Remediator:
         finally:
             if lock is not None and lock not in self._kept_locks:
                 lock.release()
+
+    async def _remembered(self, incident_id: str) -> Incident:
+        """An incident that the state has forgotten, read back from its stream."""
+        whole = HostState(keep_settled=None)
+        async for record in self._journal.read(stream=stream_of(incident_id)):
+            whole.apply(record)
+        return whole.incidents[incident_id]
 
     def _keep(self, lock: SubjectLock, task: asyncio.Task[Any]) -> None:
         async def keep() -> None:
@@ -236,7 +255,7 @@ class Remediator:
         if not incident.open and incident.id in self._waiters:
             self._waiters.pop(incident.id).set()
         wait = incident.wait
-        if wait is not None and wait.why == "verify" and not self._schedule.running(incident.id):
+        if wait is not None and wait.why == "verify" and not isinstance(record.entry, IncidentWaiting):
             self._schedule.ready(incident)
 
     async def _sweep_on(self) -> None:

@@ -30,7 +30,11 @@ async def treat(staff: Staff, incident: Incident, lock: SubjectLock) -> int | No
     try:
         while True:
             step = progress.next_step(
-                session.case.incident, staff.registry.specs, now=staff.now(), attempt_cap=staff.policy.attempt_cap
+                session.case.incident,
+                staff.registry.specs,
+                now=staff.now(),
+                attempt_cap=staff.policy.attempt_cap,
+                paused=bool(staff.state.paused(staff.now())),
             )
             if isinstance(step, progress.Done):
                 return None
