@@ -112,6 +112,20 @@ def test_ctrl_c_stops_a_host_in_an_orderly_way(place: Place) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+def test_a_signal_during_the_start_is_not_lost(place: Place) -> None:
+    with place.host() as process:
+        eventually(lambda: _catches_sigterm(Path(f"/proc/{process.pid}/status").read_text()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    (last,) = place("journal", "tail", "-n", "1", "--json").out.splitlines()
+    assert json.loads(last)["body"]["reason"] == "received SIGTERM"
+
+
+def _catches_sigterm(status: str) -> bool:
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_what_was_reported_while_the_host_was_dead_is_taken_in_by_the_next(place: Place) -> None:
     with place.host() as process:
         ready(process)

@@ -46,33 +46,39 @@ async def _start(host: Host) -> int:
 async def until_stopped(boot: RemediatorBootstrap) -> None:
     """Be the host until SIGTERM, SIGINT, or until it stops by itself."""
     manager = ServiceManager()
-    async with boot.start() as host:
-        with _signals(host):
-            beats = asyncio.create_task(_beat(manager), name="watchdog beats")
+    with _signals() as asked:
+        async with boot.start() as host:
+            tasks = [asyncio.create_task(_beat(manager)), asyncio.create_task(_stop_when(asked, host))]
             manager.ready(f"host {boot.settings.host.id}, profile {boot.settings.gate.profile}")
             await host.stopped()
-            beats.cancel()
+            for task in tasks:
+                task.cancel()
             manager.stopping()
 
 
 @contextlib.contextmanager
-def _signals(host: Host) -> Iterator[None]:
-    """SIGTERM and SIGINT stop the host in an orderly way; a second one ends the process as usual."""
+def _signals() -> Iterator[asyncio.Future[str]]:
+    """A future that the first SIGTERM or SIGINT fulfils, also one during the start; a second one ends the process as usual."""
     loop = asyncio.get_running_loop()
+    asked: asyncio.Future[str] = loop.create_future()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
     def stop(number: signal.Signals) -> None:
         for each in numbers:
             loop.remove_signal_handler(each)
-        host.stop(f"received {number.name}")
+        asked.set_result(f"received {number.name}")
 
     for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
-        yield
+        yield asked
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def _stop_when(asked: asyncio.Future[str], host: Host) -> None:
+    host.stop(await asked)
 
 
 async def _beat(manager: ServiceManager) -> None:
