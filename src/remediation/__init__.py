@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from remediation.bootstrap import Host, RemediatorBootstrap, Reporter
     from remediation.context import RemediationContext
+    from remediation.core.incident import Incident
     from remediation.errors import RemediationError
     from remediation.journal import IntentJournal
     from remediation.model.base import Severity
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "DegradationEvent": "remediation.model.events",
     "Host": "remediation.bootstrap",
+    "Incident": "remediation.core.incident",
     "IntentJournal": "remediation.journal",
     "RemediationContext": "remediation.context",
     "RemediationError": "remediation.errors",
@@ -34,6 +36,7 @@ _HOMES = {
 __all__ = [
     "DegradationEvent",
     "Host",
+    "Incident",
     "IntentJournal",
     "RemediationContext",
     "RemediationError",
