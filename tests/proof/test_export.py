@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import tracemalloc
 
 import pytest
@@ -224,6 +225,24 @@ def test_a_file_that_does_not_begin_at_the_start_proves_nothing(log):
     assert result.worst is ProblemKind.INCOMPLETE
     assert (result.size, result.proven, result.root) == (20, 0, None)
     assert ProblemCode.PARTIAL in codes(verify_export(lines, vkeys=log.vkeys, head=log.checkpoint(4)))
+
+
+def test_a_part_of_a_log_whose_key_was_rotated_before_is_incomplete_and_not_more():
+    log = SampleLog.of(5)
+    log.rotate()
+    for number in range(5):
+        log.add(note=f"after {number}")
+    lines = [header_line(ORIGIN, log.vkeys, start=8), *log.lines()[9:]]
+    assert codes(verify_export(lines, vkeys=log.vkeys[:1], head=log.checkpoint())) == {ProblemCode.PARTIAL}
+    assert codes(verify_export(lines, vkeys=[new_signer().key])) == {ProblemCode.PARTIAL, ProblemCode.KEYS}
+
+
+def test_a_header_with_very_many_keys_is_refused_at_once(log):
+    other = str(new_signer().key)
+    started = time.process_time()
+    result = verify_export([header_line(ORIGIN, [other] * 8_000), *log.lines()[1:]], vkeys=log.vkeys)
+    assert codes(result) == {ProblemCode.KEYS}
+    assert time.process_time() - started < 1
 
 
 def test_the_log_must_be_the_one_that_was_asked_for(log):

@@ -30,7 +30,7 @@ class Claims:
     """What came with the entries: the log's own word."""
 
     vkeys: tuple[str, ...]
-    """The log's signing keys, the first one first."""
+    """The log's signing keys, in order; the first one is the one that signed when the first entry at hand was written."""
     note: str | None
     """The newest checkpoint, over all entries; None if there is none."""
     rotations: tuple[str, ...] = ()
@@ -79,20 +79,16 @@ class _Judge:
 
     def verdict(self) -> Verification:
         replay = self._replay
-        if replay.start and replay.size not in replay.roots:
+        believed = self._believed()
+        newest, good = None, []
+        if replay.partial:
             self._problems.add(
                 ProblemCode.PARTIAL,
                 f"the entries begin at {replay.start}; without the earlier ones their tree can't be computed, so nothing is proven",
             )
-        good = self._good_rotations()
-        newest = self._newest()
-        if newest is not None:
-            good.append(newest.checkpoint.size)
-        good += [size for note in self._claims.earlier if (size := self._prefix(note)) is not None]
-        believed = self._believed()
-        head = self._head()
-        if head is not None:
-            good.append(head)
+        else:
+            newest = self._newest()
+            good = self._good_sizes(newest)
         if replay.size < self._knowledge.min_size:
             self._problems.add(
                 ProblemCode.BELOW_MINIMUM,
@@ -114,28 +110,32 @@ class _Judge:
             erased=replay.erased,
         )
 
+    def _good_sizes(self, newest: OpenedCheckpoint | None) -> list[int]:
+        """The sizes of all notes at hand that are what they must be."""
+        good = self._good_rotations()
+        if newest is not None:
+            good.append(newest.checkpoint.size)
+        good += [size for note in self._claims.earlier if (size := self._prefix(note)) is not None]
+        head = self._head()
+        return good if head is None else [*good, head]
+
     def _keys(self) -> list[VerifierKey]:
-        """The log's keys in order, as far as the log's own claims make sense."""
-        chain: list[VerifierKey] = []
-        for vkey in self._claims.vkeys:
-            try:
-                key = VerifierKey.parse(vkey)
-            except NoteError as error:
-                self._problems.add(ProblemCode.KEYS, f"a key that the log names is not one: {error}")
-                return []
-            if key.name != self._replay.origin or key in chain:
-                self._problems.add(
-                    ProblemCode.KEYS, f"the key {vkey} is named twice, or belongs to another log than {self._replay.origin}"
-                )
-                return []
-            chain.append(key)
-        rotations = self._replay.rotations
-        steps = [(str(old), str(new)) for old, new in pairwise(chain)]
-        if not chain or steps != [(each.old, each.new) for each in rotations]:
+        """The log's keys in order; none if the log's own claims make no sense."""
+        steps = [(rotation.old, rotation.new) for rotation in self._replay.rotations]
+        named = self._claims.vkeys
+        if not named or (list(pairwise(named)) != steps and not self._replay.partial):
             self._problems.add(
                 ProblemCode.KEYS,
-                f"the log names {len(chain)} keys, which don't fit the {len(rotations)} key rotations that its entries tell of",
+                f"the log names {len(named)} keys, which don't fit the {len(steps)} key rotations that its entries tell of",
             )
+            return []
+        try:
+            chain = [VerifierKey.parse(vkey) for vkey in named]
+        except NoteError as error:
+            self._problems.add(ProblemCode.KEYS, f"a key that the log names is not one: {error}")
+            return []
+        if len(set(chain)) != len(chain) or {key.name for key in chain} != {self._replay.origin}:
+            self._problems.add(ProblemCode.KEYS, f"a key is named twice, or belongs to another log than {self._replay.origin}")
             return []
         return chain
 

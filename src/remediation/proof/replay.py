@@ -81,6 +81,11 @@ class Replay:
         self._match = leaf_pattern(origin).fullmatch
         self._note_roots()
 
+    @property
+    def partial(self) -> bool:
+        """Whether earlier entries are missing without whose tree that of these can't be computed: no root is known, nor any rotation."""
+        return self._tree is None
+
     def feed(self, rows: Iterable[Row]) -> None:
         """Take in the next entries. May be called again and again; no entry raises, whatever it holds."""
         source = iter(rows)
