@@ -7,8 +7,11 @@ from typing import Any
 from remediation import DegradationEvent
 from remediation.authoring import Finding, Handles, Plan, RemediationContext, Runbook, RunbookSpec, Verdict, Wait, WriteFile
 from remediation.bootstrap import Host, open_reader
+from remediation.journal.inbox import Inbox
+from remediation.model.base import epoch_ms
 from remediation.model.entries import Entry, Record
 from remediation.model.runbook import Escalation
+from remediation.ports.clock import SystemClock
 from remediation.settings import Home
 from remediation.testing import WORLD
 
@@ -96,3 +99,9 @@ async def types_of(source: Host | Home, incident: str = "") -> list[str]:
 def only(kind: type[Any], entries: Sequence[Any]) -> list[Any]:
     """The entries of one type."""
     return [entry for entry in entries if isinstance(entry, kind)]
+
+
+def asked(folder: Path, kind: str, document: dict[str, Any]) -> str:
+    """Leave a request in the inbox of the host of `folder`, as the command line does."""
+    home = Home(folder / "home")
+    return Inbox(home.inbox).put(kind, document, at=epoch_ms(SystemClock().now()))

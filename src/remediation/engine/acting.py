@@ -21,8 +21,7 @@ async def apply(session: Session, attempt: Attempt) -> None:
     done = await _carrier(session, attempt).apply(attempt, plan, fresh=fresh, seconds=attempt.apply_ms / 1000)
     receipts = tuple(done.receipts)
     if done.stopped:
-        reason = "a panic stopped it before the next effect"
-        await session.case.commit(IncidentWaiting(until=0, why="pause", reason=reason, attempt=attempt.id), before=session.used())
+        await _wait_for_calm(session, attempt)
     elif done.failure:
         attempt = with_receipts(attempt, receipts)
         outcome = "conflict" if done.conflict else "failed"
@@ -63,10 +62,23 @@ async def conclude(session: Session, attempt: Attempt, receipts: tuple[Receipt, 
 
 
 async def revert(session: Session, attempt: Attempt) -> None:
-    """Undo the next effect that has to be undone."""
+    """Undo the next effect that has to be undone; not in a panic, which stops that too."""
+    if _panic(session):
+        await _wait_for_calm(session, attempt)
+        return
     entry = await _carrier(session, attempt).revert(attempt, attempt.revert[0], fresh=session.fresh, seconds=REVERT_SECONDS)
     await session.case.commit(entry, before=session.used())
     session.fresh = True
+
+
+def _panic(session: Session) -> bool:
+    pause = session.staff.state.pause
+    return pause is not None and pause.panic and bool(session.staff.state.paused(session.staff.now()))
+
+
+async def _wait_for_calm(session: Session, attempt: Attempt) -> None:
+    waiting = IncidentWaiting(until=0, why="pause", reason="a panic stopped it before the next effect", attempt=attempt.id)
+    await session.case.commit(waiting, before=session.used())
 
 
 def _journaled(session: Session, attempt: Attempt) -> Attempt:
@@ -75,9 +87,8 @@ def _journaled(session: Session, attempt: Attempt) -> Attempt:
 
 def _carrier(session: Session, attempt: Attempt) -> Carrier:
     loan = session.lend(attempt.runbook, attempt.id)
-    state = session.staff.state
 
     async def commit(entry: Entry) -> None:
         await session.case.commit(entry, before=session.used())
 
-    return Carrier(loan, commit, lambda: state.pause is not None and state.pause.panic)
+    return Carrier(loan, commit, lambda: _panic(session))

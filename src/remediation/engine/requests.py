@@ -13,15 +13,17 @@ from remediation.core.state import HostState
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
 from remediation.engine.remediator import Remediator
-from remediation.errors import HostStopped, JournalError, RemediationError
+from remediation.errors import ExpectationFailed, HostStopped, IdConflict, JournalError, RemediationError
 from remediation.journal.inbox import Inbox, Message, Unreadable
 from remediation.model.entries import IncidentReopened, IncidentSettled, PauseEnded, PauseStarted
 from remediation.model.events import DegradationEvent, Provenance
+from remediation.model.text import SUMMARY_CAP, capped, wellformed
 from remediation.ports.clock import Clock
 from remediation.ports.journal import Journal
 
 POLL = 0.1
 """Seconds between two looks into the inbox."""
+TRIES = 8
 
 
 class RequestRefused(RemediationError):
@@ -65,6 +67,10 @@ class Requests:
             except (JournalError, HostStopped) as error:
                 self._log.error("the inbox waits until the journal can be written", error=str(error))
                 await self._clock.sleep(2.0)
+            except Exception:
+                # A defect here must not end the only ear that other processes have.
+                self._log.exception("the inbox could not be read; it is tried again")
+                await self._clock.sleep(2.0)
             await self._clock.sleep(POLL)
 
     async def take_in(self) -> int:
@@ -93,13 +99,26 @@ class Requests:
         try:
             if handler is None:
                 raise RequestRefused(f"this release does not know requests of kind {message.kind!r}")
-            await handler(message)
-        except (RequestRefused, ValidationError, ValueError, TypeError, KeyError) as error:
+            await self._handle(handler, message)
+        except (JournalError, HostStopped):
+            raise
+        except (RemediationError, ValidationError, ValueError, TypeError, KeyError) as error:
             reason = "; ".join(item["msg"] for item in error.errors()) if isinstance(error, ValidationError) else str(error)
             self._reject(message.id, reason)
             self._inbox.reject(message.path, reason)
         else:
             self._inbox.done(message)
+
+    async def _handle(self, handler: Callable[[Message], Awaitable[None]], message: Message) -> None:
+        for _ in range(TRIES):
+            try:
+                await handler(message)
+            except ExpectationFailed:
+                continue  # the incident moved on meanwhile: look at it again
+            except IdConflict:
+                return  # journaled before a crash, in the words of that time
+            return
+        raise RequestRefused("the incident changed again and again while this was carried out; ask again")
 
     def _reject(self, name: str, reason: str) -> None:
         self._log.warning("a message was put aside in inbox/rejected", message=name, reason=reason)
@@ -114,7 +133,8 @@ class Requests:
             return
         if incident.open and (incident.current is not None or incident.phase is Phase.ACTING):
             raise RequestRefused(f"incident {incident.id} is being acted on; wait until it is settled, or pause the host first")
-        reason = f"closed by {message.actor}" + (f": {message.document['reason']}" if message.document.get("reason") else "")
+        why = _text(message.document.get("reason"))
+        reason = f"closed by {message.actor}" + (f": {why}" if why else "")
         entry = IncidentSettled(
             status="escalated" if incident.open else incident.status.value,
             reason=reason,
@@ -141,7 +161,7 @@ class Requests:
         matched = self._registry.match(incident.event, incident.provenance, faulted=lambda *_: None)
         matched.sort(key=lambda item: self._policy.runbook_state(self._state, item.spec.id) not in ("live", "degraded"))
         entry = IncidentReopened(
-            reason=str(message.document.get("reason", "")) or f"reopened by {message.actor}",
+            reason=_text(message.document.get("reason")) or f"reopened by {message.actor}",
             ladder=tuple(item.spec.id for item in matched),
         )
         await self._journal.append(
@@ -152,7 +172,7 @@ class Requests:
     async def _pause(self, message: Message) -> None:
         document: dict[str, Any] = message.document
         entry = PauseStarted(
-            reason=str(document.get("reason", "")) or "no reason given",
+            reason=_text(document.get("reason")) or "no reason given",
             by=message.actor,
             until=int(document.get("until", 0)),
             panic=bool(document.get("panic", False)),
@@ -160,7 +180,7 @@ class Requests:
         await self._journal.append("host/pauses", [entry], actor=message.actor, event_id=message.id)
 
     async def _resume(self, message: Message) -> None:
-        entry = PauseEnded(by=message.actor, reason=str(message.document.get("reason", "")))
+        entry = PauseEnded(by=message.actor, reason=_text(message.document.get("reason")))
         await self._journal.append("host/pauses", [entry], actor=message.actor, event_id=message.id)
         self._remediator.resume()
 
@@ -176,3 +196,8 @@ class Requests:
                 f"there is {'no' if not found else 'more than one'} incident {wanted!r} that can be closed or reopened"
             )
         return found[0]
+
+
+def _text(value: Any) -> str:
+    """What somebody wrote, safe to store."""
+    return "" if value is None else capped(wellformed(str(value)), SUMMARY_CAP)
