@@ -99,7 +99,7 @@ class Leaf:
 
 def leaf_pattern(origin: str) -> re.Pattern[bytes]:
     """
-    A pattern that matches whole leaves of the log `origin`, those without any escape in a string.
+    A pattern that matches whole leaves of the log `origin`, those without any escape in a string or a number beyond 15 digits.
 
     Such a leaf is one if and only if the pattern matches and it is UTF-8; `Leaf.parse` decides about all others, ten times slower.
     Groups: id, payload, seq, stream, stream_seq, time, type.

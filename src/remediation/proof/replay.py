@@ -222,7 +222,7 @@ class _Ids:
     """
     Finds repeated ids without keeping them: 9 bytes of a digest and 7 of the position for each.
 
-    That a repetition is overlooked is impossible; that one is reported where there is none has a chance of 1 in 10 milliards for a
+    That a repetition is overlooked is impossible; that one is reported where there is none has a chance of 1 in 10 billion for a
     million entries.
     """
 
