@@ -124,7 +124,7 @@ class _Counter:
         for name in STEPS:
             setattr(os, name, self._counted(getattr(os, name)))
         renaming._renamed = self._counted(renaming._renamed)
-        asyncio.create_subprocess_exec = self._counted(asyncio.create_subprocess_exec)
+        subprocess.Popen = self._counted(subprocess.Popen)
 
     def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def step(*args: Any, **kwargs: Any) -> Any:

@@ -17,7 +17,7 @@ from remediation.effects.diffs import TEXT_CAP, file_diff
 from remediation.effects.fields import AbsolutePath, shown, touched
 from remediation.effects.filestate import FileState, examine_and_keep, told
 from remediation.effects.folders import folders_for, missing_folders, remove_folders
-from remediation.effects.placing import Content, Place, carry, judge, roll_back
+from remediation.effects.placing import Content, Place, carry, judge, take_back
 from remediation.errors import EffectError
 from remediation.model.plan import BlobRef, Probe, Promise
 from remediation.ports.effect import BlobStore, Effect, EffectContext, Output, Prepared, Touches
@@ -126,12 +126,9 @@ class FileChange(Effect[FilePrepared, FileOutput], abc.ABC):
         in_time(context, f"undo: {self.describe()}")
         with told("restore", self.path):
             if not missing_folders(context.roots, context.roots.check(self.path)):
+                image = None if prepared.image is None else stored(context.blobs, prepared.image)
                 with place(context, self.path) as target:
-                    roll_back(target, prepared.before, prepared.after)
-                with place(context, self.path, ":undo") as target:
-                    if judge(target, prepared.after, prepared.before) is not Probe.APPLIED:
-                        image = None if prepared.image is None else stored(context.blobs, prepared.image)
-                        carry(target, prepared.after, prepared.before, image)
+                    take_back(target, prepared.before, prepared.after, image)
             elif prepared.before.exists:
                 raise EffectError(f"can't restore {shown(self.path)}: its folder is missing; make the folder first")
             remove_folders(context.roots, prepared.folders)

@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remediation.effects.filestate import ABSENT, FileState, examine, glance, set_attributes
 from remediation.effects.renaming import exchange, remove_if_there, rename_new
@@ -128,6 +128,27 @@ def roll_back(place: Place, before: FileState, after: FileState) -> None:
     else:
         raise conflict(place, after, found)
     os.fsync(place.parent)
+
+
+def take_back(place: Place, before: FileState, after: FileState, original: Content | None) -> None:
+    """
+    Undo what `carry` did at `place`, wholly, in part or not at all; a second call finds it undone.
+
+    Args:
+        place: As it was given to `carry`.
+        before: As it was given to `carry`.
+        after: As it was given to `carry`.
+        original: The content of `before`, if it is kept.
+
+    Raises:
+        EffectConflict: somebody changed the file since; it is untouched.
+        EffectError: the content was not kept, or can't be read.
+
+    """
+    roll_back(place, before, after)
+    backward = replace(place, key=f"{place.key}:undo")
+    if judge(backward, after, before) is not Probe.APPLIED:
+        carry(backward, after, before, original)
 
 
 def conflict(place: Place, expected: FileState, found: FileState) -> EffectConflict:
