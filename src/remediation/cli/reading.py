@@ -82,13 +82,16 @@ async def incident_records(home: Home, id_: str) -> list[Record]:
     async with open_journal(home) as journal:
         records = [record async for record in journal.read(stream=stream_of(id_))] if "-" in id_ else []
         if not records:
-            found = await _beginning_with(journal, id_)
+            found = await _meant(journal, id_)
             records = [record async for record in journal.read(stream=found)]
     return records
 
 
-async def _beginning_with(journal: JournalReader, id_: str) -> str:
-    reported = [record async for record in journal.read(stream="incident/", types=["degradation.reported"])]
+async def _meant(journal: JournalReader, id_: str) -> str:
+    """The stream of the one incident that `id_` stands for."""
+    fingerprint, dash, _ = id_.partition("-")
+    where = f"incident/{fingerprint}/" if dash else "incident/"
+    reported = [record async for record in journal.read(stream=where, types=["degradation.reported"])]
     # The id that `report` printed is that of the entry.
     if by_report := [record.head.stream for record in reported if record.head.id == id_]:
         return by_report[0]

@@ -59,13 +59,11 @@ class Limits(Frozen):
     cooldown: Duration = timedelta(minutes=5)
     """Pause after an incident has settled before the same subject is acted on again."""
     changes_per_hour: StrictInt = Field(default=20, ge=1)
-    """More applied plans an hour pause everything, and people are told."""
+    """Plans applied in any hour; more are refused, and people are told."""
     concurrency: StrictInt = Field(default=16, ge=1, le=1024)
     """Subjects that are healed at a time."""
     storm_subjects: StrictInt = Field(default=100, ge=2)
     """Open incidents of one code; the next subjects fold into one storm incident."""
-    reports_in_flight: StrictInt = Field(default=1024, ge=1)
-    """Degradations taken in but not yet looked at; what is beyond waits in the journal."""
 
 
 class Disposables(Frozen):

@@ -29,10 +29,9 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 [limits]
 #attempts_per_incident = 3       # then people are told
 #cooldown = "5m"                 # per subject, after an incident has settled
-#changes_per_hour = 20           # more pause everything
+#changes_per_hour = 20           # more are refused, and people are told
 #concurrency = 16                # subjects healed at a time
 #storm_subjects = 100            # open incidents of one code; further subjects fold into one storm incident
-#reports_in_flight = 1024        # degradations taken in but not yet looked at; the others wait in the journal
 
 [effects]
 # Folders and files that runbooks may change. Without it: what the sentinels below watch. [] is nothing.
