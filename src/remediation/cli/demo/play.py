@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ def perform(home: Path | None, *, keep: bool) -> None:
     begun = time.monotonic()
     try:
         asyncio.run(_play(scene, host, teller))
-    except (DemoFailed, OSError, subprocess.SubprocessError) as error:
+    except (DemoFailed, OSError, sqlite3.Error, subprocess.SubprocessError) as error:
         output.fail(f"{error}. Everything is left in {scene.folder}")
     finally:
         host.stop()
@@ -78,8 +79,8 @@ async def _first_act(scene: Scene, watcher: Watcher, teller: Teller) -> None:
 
 async def _second_act(scene: Scene, host: HostProcess, watcher: Watcher, teller: Teller) -> None:
     teller.title("2. A database loses pages, and the host is killed while it heals")
-    pages = scenery.damage(scene.database)
-    teller.act(f"pages {', '.join(map(str, pages))} of {scene.database.name} are overwritten with noise")
+    page = scenery.damage(scene.database)
+    teller.act(f"page {page} of {scene.database.name}, where its index begins, is overwritten with noise")
 
     def planned(_: object) -> bool:
         incident = watcher.newest("SQLITE_CORRUPT")
@@ -94,10 +95,11 @@ async def _second_act(scene: Scene, host: HostProcess, watcher: Watcher, teller:
     teller.act("remediation run")
     host.start()
     incident = await _settled(watcher, "SQLITE_CORRUPT")
+    _expect(incident, Status.RESOLVED, teller, "the database is whole again")
     found = scenery.rows(scene.database)
-    _expect(incident, Status.RESOLVED, teller, f"{found} of {scenery.ROWS} orders are there, after a kill -9 in the middle")
     if found != scenery.ROWS:
         raise DemoFailed(f"{scenery.ROWS - found} orders are missing")
+    teller.result(f"all {found} orders are there, after a kill -9 in the middle")
 
 
 async def _third_act(scene: Scene, watcher: Watcher, teller: Teller) -> None:

@@ -175,15 +175,22 @@ def _make_database(scene: Scene) -> None:
     connection.close()
 
 
-def damage(database: Path) -> list[int]:
-    """Overwrite the beginnings of some pages with noise; returns the numbers of the pages (from 1)."""
-    page = 4096
-    pages = [5, 6, 9]
+def damage(database: Path) -> int:
+    """
+    Overwrite the beginning of the index's first page with noise; returns the page's number (from 1).
+
+    The table itself stays whole, so that nothing is lost for good: a heal that loses rows would ask a person first.
+    """
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        (number,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'orders_by_customer'").fetchone()
+    finally:
+        connection.close()
     with database.open("r+b") as file:
-        for number in pages:
-            file.seek((number - 1) * page)
-            file.write(random.Random(number).randbytes(64))  # noqa: S311 - noise
-    return pages
+        file.seek((number - 1) * size)
+        file.write(random.Random(number).randbytes(64))  # noqa: S311 - noise
+    return int(number)
 
 
 def rows(database: Path) -> int:
