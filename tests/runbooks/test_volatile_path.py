@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from tests.support import repository
-from tests.support.git import git
+from tests.support.git import Project, git
 from tests.support.volatile_site import PAGE, SCRIPT, Site
 
 from remediation.effects import GitCommit
@@ -468,9 +468,17 @@ async def test_a_repository_without_a_branch_or_in_the_middle_of_something_is_de
 async def test_a_repository_outside_of_the_roots_is_declined(site: Site) -> None:
     site.with_content_in_history()
     site.roots = [site.out]
-    event = await site.fails()
-    with pytest.raises(Exception, match="outside the allowed roots"):
-        await site.attempt(event).precondition()
+    assert "outside the allowed roots" in await declined(site)
+
+
+async def test_a_script_in_another_repository_than_the_job_runs_in_is_healed_there(site: Site) -> None:
+    site.with_content_in_history()
+    data = Project(site.base / "data")
+    data.commit({"x": ""})
+    site.table |= {"command": [sys.executable, str(site.project.top / "scripts" / "build.py")], "cwd": str(data.top)}
+    commit, rerun = await planned(site)
+    assert commit.repository == site.project.top
+    assert rerun.cwd == data.top
 
 
 async def test_a_place_that_is_taken_or_ignored_or_filtered_is_declined(site: Site) -> None:

@@ -108,13 +108,16 @@ async def running_alone(lock: Path | None, clock: Clock, *, until: float) -> Asy
     monotonic clock. The kernel lets go of it when this process ends.
 
     Raises:
-        EffectError: somebody else held it all the time; the job was not started here.
+        EffectError: somebody else held it all the time, or it can't be opened; the job was not started here.
 
     """
     if lock is None:
         yield
         return
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise EffectError(f"the job's lock {shown(lock)} can't be opened: {error.strerror}; the job was not started") from error
     try:
         while True:
             try:

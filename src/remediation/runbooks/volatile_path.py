@@ -11,11 +11,9 @@ from __future__ import annotations
 __proposal_derived_from__ = "volatile-path"
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -27,6 +25,7 @@ from remediation.authoring import (
     Finding,
     GitCommit,
     Handles,
+    OutsideRoots,
     Plan,
     RemediationContext,
     Runbook,
@@ -44,10 +43,11 @@ from remediation.runbooks._volatile_path.change import Change, build, check_gone
 from remediation.runbooks._volatile_path.job import Claim, Job, claim_of, job_of
 from remediation.runbooks._volatile_path.message import commit_message
 from remediation.runbooks._volatile_path.options import VolatilePathOptions
-from remediation.runbooks._volatile_path.repository import Repository
+from remediation.runbooks._volatile_path.repository import Repository, work_trees
 from remediation.runbooks._volatile_path.trial import Trials
 
 _MOST_FILES = 8
+_MOST_REPOSITORIES = 3
 _INLINE = 48 * 1024
 _RUNS_TO_WAIT_FOR = 3
 _TRIED = "tried.json"
@@ -146,12 +146,8 @@ async def _prove(ctx: RemediationContext) -> _Proven:
     job = job_of(ctx)
     claim = claim_of(ctx.event.evidence, job)
     missing = [check_gone(ctx, claim.missing, job)]
-    repository = await Repository.holding(ctx, _folder(job, claim))
-    if any(path.startswith(f"{repository.top}/") for path in missing):
-        raise CanNotHeal(f"{printable(missing[0])} lies in the repository itself; restore it from there")
-    ctx.confined(repository.top)
     remembered = _remembered(ctx)
-    change = await build(ctx, repository, claim, remembered.get("missing", missing))
+    repository, change = await _built(ctx, job, claim, remembered.get("missing", missing))
     if remembered.get("digest") == change.digest:
         return _Proven(job, repository, change, tuple(remembered["seen"]))
     trials = Trials(ctx, repository, job)
@@ -167,15 +163,24 @@ async def _prove(ctx: RemediationContext) -> _Proven:
     raise CanNotHeal(f"more than {_MOST_FILES} files are gone: {printable(', '.join(missing))}")
 
 
-def _folder(job: Job, claim: Claim) -> Path:
-    """Where to look for the repository: the job's folder, or the innermost script's for a job that runs elsewhere."""
-    for folder in (job.cwd, *(file.parent for file in claim.files)):
-        inside = os.path.realpath(folder)
-        while inside != "/":
-            if os.path.lexists(os.path.join(inside, ".git")):
-                return folder
-            inside = os.path.dirname(inside)
-    raise CanNotHeal(f"neither {printable(str(job.cwd))} nor a file of the traceback is in a git repository")
+async def _built(ctx: RemediationContext, job: Job, claim: Claim, missing: Sequence[str]) -> tuple[Repository, Change]:
+    """The change, in the repository of the job's folder or, if there is none to be made there, of a script in the traceback."""
+    folders = work_trees([job.cwd, *(file.parent for file in claim.files)])
+    if not folders:
+        raise CanNotHeal(f"neither {printable(str(job.cwd))} nor a file of the traceback is in a git repository")
+    refusals = []
+    for folder in folders[:_MOST_REPOSITORIES]:
+        try:
+            repository = await Repository.holding(ctx, folder)
+            ctx.confined(repository.top)
+            if any(path.startswith(f"{repository.top}/") for path in missing):
+                raise CanNotHeal(f"{printable(missing[0])} lies in the repository itself; restore it from there")
+            return repository, await build(ctx, repository, claim, missing)
+        except OutsideRoots as error:
+            refusals.append(CanNotHeal(str(error)))
+        except CanNotHeal as why:
+            refusals.append(why)
+    raise refusals[0]
 
 
 def _remembered(ctx: RemediationContext) -> dict[str, Any]:

@@ -90,9 +90,9 @@ class JobSentinel(Sentinel[JobOptions]):
             limit = self.options.timeout.total_seconds()
             async with running_alone(self._lock(watch), watch.clock, until=watch.clock.monotonic() + limit):
                 await self._run(watch, past)
-        except EffectError:
+        except EffectError as error:
             self._due = watch.clock.now() + _BUSY_AGAIN
-            watch.log.warning("a job that is due is still running, and is not started a second time", job=self.options.name)
+            watch.log.warning("a job that is due was not started", job=self.options.name, why=str(error))
             return
         if in_time:
             await watch.clear(MISSED, self.options.subsystem, self.options.name)

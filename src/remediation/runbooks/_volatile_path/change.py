@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,7 @@ def check_gone(ctx: RemediationContext, missing: str, job: Job) -> str:
         raise CanNotHeal(f"{shown} is not an absolute path, so where the job looked for it depends on its folder at that moment")
     if printable(posixpath.basename(path)) != posixpath.basename(path):
         raise CanNotHeal(f"the name of {shown} holds characters that can't be shown")
-    temporary = {tempfile.gettempdir(), dict(job.env).get("TMPDIR", "")} - {""}
+    temporary = {os.environ.get("TMPDIR", ""), dict(job.env).get("TMPDIR", "")} - {""}
     places = [str(place) for place in (*options.volatile, *sorted(temporary))]
     if not any(_inside(path, place) or _inside(path, os.path.realpath(place)) for place in places):
         raise CanNotHeal(f"{shown} is not in a place that the system cleans away ({', '.join(dict.fromkeys(places))})")

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,6 +167,17 @@ class Repository:
         if unpacked.exit_code != 0 or not name or "/" in name:
             raise CanNotHeal(f"git could not read {blob_id}: {printable(unpacked.stderr.strip()[:300])}")
         return await self._ctx.read_bytes(place / name, limit=limit)
+
+
+def work_trees(folders: Iterable[Path]) -> list[Path]:
+    """The nearest folders, from each of `folders` upwards, that hold a ``.git``; each once, in that order."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        real = Path(os.path.realpath(folder))
+        top = next((place for place in (real, *real.parents) if os.path.lexists(place / ".git")), None)
+        if top is not None:
+            found[top] = None
+    return list(found)
 
 
 def _anywhere(base: str) -> str:

@@ -1,7 +1,7 @@
 """
 Reads Python tracebacks out of what a program printed.
 
-The formats are those of CPython's `traceback` module, 3.8 to 3.14: frames with or without source and caret lines, repeated frames,
+The formats are those of CPython's `traceback` module, 3.8 to 3.13: frames with or without source and caret lines, repeated frames,
 chained exceptions (the last one counts, it is the one that ended the program), exception groups (read as the group itself), and
 syntax errors, which may stand without a header. Time and memory are linear in the text. Everything in the result is text that
 anybody may have printed: it says what to look at, and proves nothing.
