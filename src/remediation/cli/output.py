@@ -70,11 +70,13 @@ def fail(message: str, code: ExitCode = ExitCode.NO) -> NoReturn:
 
 def complain(message: str) -> None:
     """Say what is wrong, on standard error."""
-    _write(sys.stderr, f"remediation: {printable(message, newlines=True)}\n")
+    note(f"remediation: {message}")
 
 
 def note(message: str) -> None:
     """Say what people want to know and programs don't, on standard error."""
+    # Where both go to one place, what was said first stands first.
+    _guarded(sys.stdout.flush)
     _write(sys.stderr, f"{printable(message, newlines=True)}\n")
 
 
