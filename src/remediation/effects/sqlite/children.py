@@ -30,12 +30,32 @@ SUFFIXES = ("", "-wal", "-shm", "-journal")
 """The database and what SQLite keeps beside it."""
 LOOK = Path(__file__).with_name("look.py")
 TOUCH = Path(__file__).with_name("touch.py")
+_ROOT = Path(__file__).parents[3]
+_RUN_MODULE = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
 Runner = Callable[..., Awaitable[Completed]]
 """``run(argv, cwd=, timeout=)`` of a `Watch`, a `RemediationContext` or an `EffectContext`."""
 
 
-class Examination(Frozen):
-    """What ``check`` saw. Header fields are missing where the header makes no sense."""
+class Header(Frozen):
+    """What the first 100 bytes say. Fields are missing where they make no sense."""
+
+    size: int = 0
+    """Of the file, in bytes."""
+    magic: bool = False
+    """Whether it begins as a SQLite database does."""
+    journal_mode: str | None = None
+    """``wal``, or ``delete`` for all others."""
+    page_size: int | None = None
+    counter: int | None = None
+    """Grows with each transaction, outside of WAL mode."""
+    auto_vacuum: int | None = None
+    encoding: str | None = None
+    user_version: int | None = None
+    application_id: int | None = None
+
+
+class Examination(Header):
+    """What ``check`` saw."""
 
     state: Literal["ok", "corrupt", "missing", "busy", "unreadable"]
     reason: str
@@ -44,16 +64,6 @@ class Examination(Frozen):
     """Ordinary tables and their row counts; `None`: can't be read to the end."""
     counted: bool
     """Whether all tables were counted (no, if it is too large or took too long)."""
-    size: int = 0
-    magic: bool = False
-    """Whether it begins as a SQLite database does."""
-    journal_mode: str | None = None
-    page_size: int | None = None
-    counter: int | None = None
-    auto_vacuum: int | None = None
-    encoding: str | None = None
-    user_version: int | None = None
-    application_id: int | None = None
 
 
 class FileDigest(FileState):
@@ -110,6 +120,17 @@ async def check(
     return Examination.model_validate(await ask(run, "check", asked, timeout=seconds + 2.5, cwd=cwd))
 
 
+async def header(run: Runner, path: Path, *, seconds: float) -> Header:
+    """
+    The header of a file that nobody's locks matter for.
+
+    Raises:
+        ProcessError, EffectError: it can't be read.
+
+    """
+    return Header.model_validate(await ask(run, "header", {"path": str(path)}, timeout=seconds))
+
+
 async def write(run: Runner, path: Path, *, seconds: float) -> Written:
     """Commit a write that leaves the content as it is."""
     return Written.model_validate(await ask(run, "write", {"path": str(path)}, timeout=seconds, program=TOUCH))
@@ -131,18 +152,28 @@ async def ask(
     asked: dict[str, Any],
     *,
     timeout: float,
-    program: Path = LOOK,
+    program: Path | str = LOOK,
     cwd: Path | None = None,
 ) -> dict[str, Any]:
     """
     One question to one child.
+
+    Args:
+        run: Starts it.
+        command: Its command.
+        asked: The arguments of the command.
+        timeout: Seconds until it is ended.
+        program: A file that imports the standard library only, or the name of a module of this package; packages on the way to it are
+            imported, and must be as light.
+        cwd: Where it runs.
 
     Raises:
         ProcessError: it could not be started, or was ended at the timeout.
         EffectError: it failed, or did not answer as it should.
 
     """
-    argv = (sys.executable, "-I", "-S", str(program), command, json.dumps(asked))
+    how = (str(program),) if isinstance(program, Path) else ("-c", _RUN_MODULE, str(_ROOT), program)
+    argv = (sys.executable, "-I", "-S", *how, command, json.dumps(asked))
     done = await (run(argv, timeout=timeout) if cwd is None else run(argv, timeout=timeout, cwd=cwd))
     if done.exit_code == 0:
         answer: dict[str, Any] = json.loads(done.stdout)

@@ -7,6 +7,7 @@ only, so that it starts fast and works without the package. Commands:
 | command | does |
 |---|---|
 | ``check`` | quick_check (``thorough``: integrity_check), row counts, facts of the header |
+| ``header`` | facts of the header alone |
 | ``locks`` | which processes hold SQLite's locks on it, as the kernel tells |
 
 Rules it keeps: a read-only connection to a database in WAL mode would create ``-wal`` and ``-shm`` files and leave them behind,
@@ -51,7 +52,7 @@ class Changed(Exception):
 
 def main() -> None:
     """Run the command of the arguments."""
-    commands: dict[str, Callable[..., dict[str, Any]]] = {"check": check, "locks": locks}
+    commands: dict[str, Callable[..., dict[str, Any]]] = {"check": check, "header": header, "locks": locks}
     answer = commands[sys.argv[1]](**json.loads(sys.argv[2]))
     sys.stdout.write(json.dumps(answer))
 
@@ -188,8 +189,8 @@ def _examine(database: sqlite3.Connection, answer: dict[str, Any], until: float,
     answer.update({"state": "ok", "reason": "", "findings": [], "rows": [], "counted": False})
     try:
         try:
-            said = [str(row[0]) for row in _checked(database, answer, *how)]
-            said = said if said != ["ok"] else []
+            said = [line for row in _checked(database, answer, *how) for line in str(row[0]).split("\n")]
+            said = [line for line in said if line != "ok" and not line.startswith("*** in database")]
         except sqlite3.Error as error:
             state, reason = _classified(error)
             if state != "corrupt":

@@ -9,6 +9,7 @@ from remediation.effects.sqlite import children
 from remediation.effects.sqlite.children import SUFFIXES, side
 from remediation.errors import EffectError
 from remediation.model.plan import Probe, Promise
+from remediation.model.text import printable, wellformed
 from remediation.ports.effect import Effect, EffectContext, Output, Prepared, Touches
 
 
@@ -19,8 +20,6 @@ class WriteCheckOutput(Output):
     counter_after: int
     """One more: the commit is in the file."""
     journal_mode: str
-    integrity: tuple[str, ...]
-    """Findings of integrity_check; empty is good."""
     rows: tuple[tuple[str, int | None], ...]
     user_version: int | None
     application_id: int | None
@@ -28,7 +27,8 @@ class WriteCheckOutput(Output):
 
 class CheckDatabaseWrite(Effect[Prepared, WriteCheckOutput]):
     """
-    Commit a write to a SQLite database that leaves its content as it is, and see in a new process that it is there.
+    Commit a write to a SQLite database that leaves its content as it is, and see in a new process that it is there, that
+    integrity_check finds nothing, and that rows and journal mode are as they should be.
 
     In a transaction that is rolled back, a table is made, filled and read; then ``user_version`` is set to its own value and
     committed, which adds one to the header's change counter. Nothing else is left behind, so there is nothing to undo, and a
@@ -40,6 +40,10 @@ class CheckDatabaseWrite(Effect[Prepared, WriteCheckOutput]):
     promise: ClassVar[Promise] = Promise.STATE
 
     path: AbsolutePath
+    journal_mode: str = ""
+    """``wal`` or ``delete`` (any other mode than WAL): what the database must be in; empty: either."""
+    rows: tuple[tuple[str, int], ...] = ()
+    """Tables that must be there, and how many rows each must have."""
 
     def touches(self) -> Touches:
         return Touches(paths=tuple(touched(side(self.path, suffix)) for suffix in SUFFIXES))
@@ -62,11 +66,16 @@ class CheckDatabaseWrite(Effect[Prepared, WriteCheckOutput]):
                 f"a write to {shown(self.path)} did not survive reopening (counter {written.counter}, then {found.counter}); "
                 "look at the file system, and for another process that has it open"
             )
+        counted = dict(found.rows)
+        wrong = [f"{name} has {counted.get(name)} rows, not {count}" for name, count in self.rows if counted.get(name) != count]
+        if self.journal_mode not in ("", found.journal_mode):
+            wrong.append(f"its journal mode is {found.journal_mode}, not {self.journal_mode}")
+        if found.findings or wrong:
+            raise EffectError(f"{shown(self.path)} is not as it should be: {printable(wellformed([*found.findings, *wrong][0]))}")
         return WriteCheckOutput(
             counter_before=written.counter,
             counter_after=found.counter,
             journal_mode=found.journal_mode,
-            integrity=found.findings,
             rows=found.rows,
             user_version=found.user_version,
             application_id=found.application_id,

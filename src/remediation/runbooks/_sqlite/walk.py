@@ -1,0 +1,231 @@
+"""
+A program of its own, run as a child: copies every row that can still be read from a damaged database into a new one.
+
+Usage: ``python -I -S walk.py walk JSON``; the answer is one JSON object on standard output. It imports the standard library
+only. The damaged database is a copy in scratch; opening it may change it.
+
+Tables are read in the order of their keys. Where reading fails, it goes on from the other end, and by rowid between the two:
+each damaged page costs the rows below it, and no others. Keys must ascend, so that rubbish is not taken for rows. Values are
+copied as they are stored, TEXT that is not UTF-8 too.
+"""
+
+# ruff: noqa: S608 - names of foreign tables can't be parameters; `quoted` quotes them
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from remediation.runbooks._sqlite.reading import Outcome, Reader, Table, Text, quoted
+
+_BATCH = 500
+_FINDINGS = 100
+_HARMLESS = re.compile(r"ok$|\*\*\* in database|Page \d+:? (is )?never used|(Main )?freelist\b", re.IGNORECASE)
+"""Of no consequence for rows; the pages of indexes that were taken out of the schema are told as never used."""
+_CREATES = re.compile(r"\s*CREATE\s+(TABLE|(UNIQUE\s+)?INDEX|VIEW|TRIGGER)\b", re.IGNORECASE)
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\s+TABLE\b", re.IGNORECASE)
+
+
+def main() -> None:
+    """Run the command of the arguments."""
+    sys.stdout.write(json.dumps(Walk(**json.loads(sys.argv[2])).run()))
+
+
+class Walk:
+    """One copy of one database."""
+
+    def __init__(self, source: str, target: str, seconds: float, settings: dict[str, Any]) -> None:
+        self.path = source
+        self.keyed: list[str] = []
+        """Tables with a rowid."""
+        self.until = time.monotonic() + seconds
+        self.settings = settings
+        self.problems: list[str] = []
+        self.reader = Reader(source, self.until)
+        self.target = sqlite3.connect(target, isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "trusted_schema = OFF"):
+            self.target.execute(f"PRAGMA {pragma}")
+
+    def run(self) -> dict[str, Any]:
+        """Copy, and tell what was copied."""
+        for name in ("page_size", "encoding", "auto_vacuum", "user_version", "application_id"):
+            if (value := self.settings.get(name)) is not None:
+                self.target.execute(f"PRAGMA {name} = {quoted(value) if isinstance(value, str) else int(value)}")
+        whole = Outcome("sqlite_schema")
+        entries = self.schema(whole)
+        self.target.execute("BEGIN")
+        outcomes = [self.table(name, sql) for kind, name, _, sql in entries if kind == "table" and _is_ordinary(name, sql)]
+        self.sequences()
+        self.virtual_tables(entries)
+        for wanted in ("index", "view", "trigger"):
+            for kind, name, _, sql in entries:
+                if kind == wanted and sql:
+                    self.create(kind, name, sql)
+        self.target.execute("COMMIT")
+        if any(name == "sqlite_stat1" for _, name, _, _ in entries) and not self.reader.expired:
+            self.target.execute("ANALYZE")
+        kept = {item.name: self.count(item.name) for item in outcomes}
+        self.target.close()
+        self.reader.source.close()
+        clean = (
+            bool(outcomes)
+            and whole.clean
+            and not self.reader.expired
+            and all(item.clean and item.read == kept[item.name] for item in outcomes)
+        )
+        return {
+            "tables": [{"name": item.name, "clean": item.clean, "error": item.error, "kept": kept[item.name]} for item in outcomes],
+            "schema_error": whole.error,
+            "problems": self.problems,
+            "expired": self.reader.expired,
+            "whole": clean and not self.problems and self.sound(),
+        }
+
+    def count(self, name: str) -> int:
+        """Rows of a table in the new database."""
+        try:
+            return int(self.target.execute(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0])
+        except sqlite3.Error:
+            return 0
+
+    def sound(self) -> bool:
+        """
+        Whether the trees of the tables themselves are without any fault: then the damage is in indexes or free pages only.
+
+        Told by SQLite's own check, after all indexes were taken out of the copy's schema.
+        """
+        database = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute("DELETE FROM sqlite_master WHERE type <> 'table' OR rootpage = 0 OR rootpage IS NULL")
+            for name in self.keyed:
+                database.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (f"CREATE TABLE {quoted(name)} (a)", name))
+            database.close()
+            database = sqlite3.connect(self.path, isolation_level=None)
+            database.set_progress_handler(lambda: time.monotonic() > self.until, 20_000)
+            database.execute("PRAGMA writable_schema = ON")
+            said = [line for row in database.execute(f"PRAGMA quick_check({_FINDINGS})") for line in str(row[0]).split("\n")]
+        except sqlite3.Error:
+            return False
+        finally:
+            database.close()
+        # Trees are checked before pages that nothing refers to: once one of those is told, no fault of a tree was cut off.
+        told = len(said) < _FINDINGS or any("never used" in line for line in said)
+        return told and all(_HARMLESS.match(line) for line in said)
+
+    # -- the schema
+
+    def schema(self, outcome: Outcome) -> list[tuple[str, str, str, str]]:
+        """Type, name, table and SQL of each readable entry, in their order."""
+        table = Table("sqlite_master", ["type", "name", "tbl_name", "sql"], "rowid")
+        found: dict[int, tuple[str, str, str, str]] = {}
+        for row in self.reader.rows(table, outcome):
+            texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else "" for value in row[1:]]
+            found[row[0]] = (texts[0], texts[1], texts[2], texts[3])
+        return [found[key] for key in sorted(found)]
+
+    def create(self, kind: str, name: str, sql: str) -> bool:
+        """Create one thing, if its SQL creates something."""
+        if not _CREATES.match(sql):
+            self.problems.append(f"the definition of {kind} {name} makes no sense")
+            return False
+        try:
+            self.target.execute(sql)
+        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+            self.problems.append(f"{kind} {name} could not be made again: {error}")
+            return False
+        return True
+
+    def virtual_tables(self, entries: Sequence[tuple[str, str, str, str]]) -> None:
+        """Their content lies in ordinary tables, which are there by now; the entry needs no module to be made."""
+        virtual = [(name, sql) for kind, name, _, sql in entries if kind == "table" and _VIRTUAL.match(sql)]
+        if virtual:
+            self.target.execute("PRAGMA writable_schema = ON")
+            for name, sql in virtual:
+                self.target.execute("INSERT INTO sqlite_master VALUES ('table', ?, ?, 0, ?)", (name, name, sql))
+            self.target.execute("PRAGMA writable_schema = OFF")
+
+    def sequences(self) -> None:
+        """The counters of AUTOINCREMENT tables, where they are ahead of the rows."""
+        try:
+            for name, value in self.reader.source.execute("SELECT name, seq FROM sqlite_sequence").fetchall():
+                text = name.decode("utf-8", "replace")
+                changed = self.target.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = ?", (value, text))
+                if changed.rowcount == 0:
+                    self.target.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (text, value))
+        except (sqlite3.Error, AttributeError):
+            return  # there is none, or it is damaged: the rows themselves set it
+
+    # -- the rows
+
+    def table(self, name: str, sql: str) -> Outcome:
+        """Make a table and copy its rows."""
+        outcome = Outcome(name)
+        if not self.create("table", name, sql):
+            return Outcome(name, clean=False, error="it could not be made again")
+        table = self.described(name)
+        if table.key:
+            self.keyed.append(name)
+        batch: list[list[Any]] = []
+        for row in self.reader.rows(table, outcome):
+            outcome.read += 1
+            batch.append([_decoded(value) for value in row])
+            if len(batch) >= _BATCH:
+                self.put(table, batch)
+        self.put(table, batch)
+        return outcome
+
+    def described(self, name: str) -> Table:
+        """How the new table is built; generated columns are left out, they come of themselves."""
+        info = self.target.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
+        columns = [row[1] for row in info if row[6] == 0]
+        primary = [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
+        keyed = any(row[3] == "pk" for row in self.target.execute(f"PRAGMA index_list({quoted(name)})"))
+        taken = {row[1].lower() for row in info}
+        for alias in ("rowid", "_rowid_", "oid"):
+            if alias not in taken:
+                try:
+                    self.target.execute(f"SELECT {alias} FROM {quoted(name)} LIMIT 0")
+                except sqlite3.Error:
+                    return Table(name, columns, "", primary)  # WITHOUT ROWID
+                if len(primary) == 1 and not keyed:
+                    return Table(name, [column for column in columns if column != primary[0]], quoted(primary[0]))
+                return Table(name, columns, alias)
+        return Table(name, columns, "", primary)
+
+    def put(self, table: Table, batch: list[list[Any]]) -> None:
+        """Insert rows; one that breaks a constraint is left out."""
+        plain = [row for row in batch if not any(isinstance(value, Text) for value in row)]
+        try:
+            if plain:
+                self.target.executemany(table.insert(plain[0]), plain)
+            for row in batch:
+                if any(isinstance(value, Text) for value in row):
+                    self.target.execute(table.insert(row), [bytes(value) if isinstance(value, Text) else value for value in row])
+        except sqlite3.Error:  # not a conflict that OR IGNORE covers: one row after the other then
+            for row in batch:
+                with contextlib.suppress(sqlite3.Error):
+                    self.target.execute(table.insert(row), [bytes(value) if isinstance(value, Text) else value for value in row])
+        batch.clear()
+
+
+def _is_ordinary(name: str, sql: str) -> bool:
+    return not name.lower().startswith("sqlite_") and not _VIRTUAL.match(sql)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, Text):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+if __name__ == "__main__":
+    main()
