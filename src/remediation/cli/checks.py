@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from typing import Literal
 import remediation
 from remediation.cli import reading
 from remediation.core.state import HostState
+from remediation.discovery import discover
 from remediation.errors import RemediationError
 from remediation.journal.tree import note_size
 from remediation.model.base import parse_timestamp
@@ -50,6 +51,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _folder("home", home.root)
     yield from _space(home)
     settings = None
+    known: set[str] = set()
     try:
         settings = Settings.of(home)
     except RemediationError as error:
@@ -59,6 +61,7 @@ def examine(home: Home) -> Iterator[Finding]:
         yield Finding("ok", "settings", f"host {settings.host.id}, profile {settings.gate.profile}")
         yield from _keys(settings.home)
         yield from _configured(settings)
+        known = yield from _plugins(settings)
     try:
         state = reading.run(reading.host_state(home))
     except (RemediationError, sqlite3.Error) as error:
@@ -70,7 +73,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _inbox(home, host)
     yield from _incidents(state)
     if settings is not None:
-        yield from _runbooks(settings, state)
+        yield from _runbooks(settings, state, known)
 
 
 def _software() -> Iterator[Finding]:
@@ -148,8 +151,21 @@ def _configured(settings: Settings) -> Iterator[Finding]:
             )
         elif not root.exists():
             yield Finding("warning", "effects", f"{root} of [effects] roots is not there", "make it, or take it out")
-    if not settings.sentinel_tables():
+
+
+def _plugins(settings: Settings) -> Generator[Finding, None, set[str]]:
+    """Load what a host would load; returns the ids of the runbooks found."""
+    try:
+        plugins = discover(settings)
+        sentinels = plugins.sentinels(settings)
+    except RemediationError as error:
+        yield Finding("problem", "plugins", str(error), f"edit {settings.base / 'remediation.toml'}, or mend the plugin")
+        return set()
+    if sentinels:
+        yield Finding("ok", "sentinels", ", ".join(sorted(sentinel.name for sentinel in sentinels)))
+    else:
         yield Finding("ok", "sentinels", "none are configured: incidents come from reports only")
+    return {kind.spec.id for kind, _ in plugins.runbooks() if hasattr(kind, "spec")}
 
 
 def _journal(home: Home, settings: Settings | None, state: HostState) -> Iterator[Finding]:
@@ -228,7 +244,7 @@ def _incidents(state: HostState) -> Iterator[Finding]:
         )
 
 
-def _runbooks(settings: Settings, state: HostState) -> Iterator[Finding]:
+def _runbooks(settings: Settings, state: HostState, found: set[str]) -> Iterator[Finding]:
     by_state: dict[str, list[str]] = {}
     for record in state.runbooks.values():
         by_state.setdefault(record.state, []).append(record.id)
@@ -243,8 +259,9 @@ def _runbooks(settings: Settings, state: HostState) -> Iterator[Finding]:
             )
     for name in by_state.get("quarantined", []):
         yield Finding("warning", "runbooks", f"{name} is quarantined: {state.runbooks[name].why}", "find out why it failed")
-    for name in {*settings.runbooks, *settings.ladder.order} if state.runbooks else ():
-        if name not in state.runbooks:
-            near = difflib.get_close_matches(name, state.runbooks, n=1)
+    known = found | set(state.runbooks)
+    for name in sorted({*settings.runbooks, *settings.ladder.order}):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {near[0]}?" if near else "`remediation runbooks` lists them"
-            yield Finding("warning", "runbooks", f"the settings name a runbook {name} that no host here has started with", meant)
+            yield Finding("warning", "runbooks", f"the settings name a runbook {name}, but there is none", meant)

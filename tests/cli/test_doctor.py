@@ -1,0 +1,168 @@
+"""`doctor`: each thing that can be wrong is told, with its mending; what is well is no problem."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import stories
+from tests.support.written_journal import Ran, WrittenJournal, remediation
+
+from remediation.model import entries
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> WrittenJournal:
+    return WrittenJournal.make(tmp_path)
+
+
+def doctor(written: WrittenJournal, *options: str) -> Ran:
+    return remediation("doctor", "--home", str(written.home.root), *options)
+
+
+def findings(written: WrittenJournal, check: str) -> list[dict[str, Any]]:
+    document = json.loads(doctor(written, "--json").out)
+    return [finding for finding in document["findings"] if finding["check"] == check and finding["level"] != "ok"]
+
+
+def configure(written: WrittenJournal, more: str) -> None:
+    text = written.home.config.read_text()
+    written.home.config.write_text(text + more)
+
+
+def test_a_sound_home_has_no_problem(written: WrittenJournal) -> None:
+    ran = doctor(written, "--json")
+    assert ran.status == 0, ran.out
+    document = json.loads(ran.out)
+    assert document["ok"] is True
+    assert not [finding for finding in document["findings"] if finding["level"] == "problem"]
+
+
+def test_no_home_is_a_problem_that_says_how_to_make_one(tmp_path: Path) -> None:
+    ran = remediation("doctor", "--home", str(tmp_path / "nowhere"))
+    assert ran.status == 1
+    assert "init" in ran.out
+
+
+def test_a_home_that_others_can_read_is_told(written: WrittenJournal) -> None:
+    written.home.root.chmod(0o755)
+    (finding,) = findings(written, "home")
+    assert finding["mend"] == f"chmod 700 {written.home.root}"
+
+
+def test_settings_that_can_not_be_used_are_all_told(written: WrittenJournal) -> None:
+    written.home.config.write_text("[gate]\nprofil = 1\n[limit]\n")
+    assert doctor(written).status == 1
+    assert len(findings(written, "settings")) == 2
+
+
+@pytest.mark.parametrize("name", ["signing.key", "head.note"])
+def test_a_missing_key_file_is_told(name: str, written: WrittenJournal) -> None:
+    (written.home.keys / name).unlink()
+    assert doctor(written).status == 1
+    assert name in findings(written, "keys")[0]["message"]
+
+
+def test_missing_keys_are_told(written: WrittenJournal) -> None:
+    shutil.rmtree(written.home.keys)
+    assert doctor(written).status == 1
+    assert "there is no folder" in findings(written, "keys")[0]["message"]
+
+
+def test_a_key_that_others_can_read_is_told(written: WrittenJournal) -> None:
+    written.home.signing_key.chmod(0o644)
+    assert doctor(written).status == 1
+    assert findings(written, "keys")[0]["mend"] == f"chmod 600 {written.home.signing_key}"
+
+
+def test_keys_inside_the_home_are_told(written: WrittenJournal) -> None:
+    shutil.copytree(written.home.keys, written.home.root / "keys")
+    written.home.config.write_text('[host]\nid = "atlas"\n[keys]\ndir = "keys"\n')
+    assert "the keys lie in the home" in findings(written, "keys")[0]["message"]
+
+
+def test_a_channel_whose_program_is_missing_is_told(written: WrittenJournal) -> None:
+    configure(written, '[channels]\ncommand = ["no-such-program"]\n')
+    assert doctor(written).status == 1
+    assert "no-such-program" in findings(written, "channels")[0]["message"]
+
+
+def test_a_channel_beside_the_settings_is_found(written: WrittenJournal) -> None:
+    program = written.home.root / "page"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    configure(written, '[channels]\ncommand = ["./page"]\n')
+    assert findings(written, "channels") == []
+
+
+def test_roots_that_are_missing_or_everything_are_told(written: WrittenJournal, tmp_path: Path) -> None:
+    configure(written, f'[effects]\nroots = ["/", "{tmp_path}/gone", "{tmp_path}"]\n')
+    said = [finding["message"] for finding in findings(written, "effects")]
+    assert said == ["[effects] roots allows the whole file system", f"{tmp_path}/gone of [effects] roots is not there"]
+
+
+def test_a_plugin_or_sentinel_that_can_not_be_used_is_told(written: WrittenJournal) -> None:
+    configure(written, "[[sentinels.nosuch]]\nx = 1\n")
+    assert doctor(written).status == 1
+    assert "nosuch" in findings(written, "plugins")[0]["message"]
+
+
+def test_a_misspelt_runbook_is_told_with_the_one_that_was_meant(written: WrittenJournal) -> None:
+    configure(written, '[runbooks."sqlite-coruption"]\nstate = "live"\n')
+    (finding,) = [finding for finding in findings(written, "runbooks") if "sqlite-coruption" in finding["message"]]
+    assert finding["mend"] == "did you mean sqlite-corruption?"
+
+
+def test_what_waits_for_a_person_is_told(written: WrittenJournal) -> None:
+    written.write(stories.stream("00000001"), stories.escalated())
+    dirty = [*stories.healed()[:3], stories.settled("heal_failed", "could not be taken back", held=True, dirty=True)]
+    written.write(stories.stream("00000002"), dirty)
+    ran = doctor(written)
+    assert ran.status == 1
+    assert f"remediation incident show {stories.incident_id('00000001')}" in ran.out
+    assert f"remediation incident show {stories.incident_id('00000002')}" in ran.out
+
+
+def test_runbooks_that_may_not_act_are_told(written: WrittenJournal) -> None:
+    registered = entries.RunbookRegistered(runbook="x", code_digest="0", plugin="p", spec="{}")
+    written.write("runbook/x", [registered, entries.RunbookQuarantined(runbook="x", by="host", reason="failed twice")])
+    said = [finding["message"] for finding in findings(written, "runbooks")]
+    assert said == ["none is live: plans are recorded, nothing is mended", "x is quarantined: quarantined by host: failed twice"]
+
+
+def test_a_journal_that_can_not_be_read_is_told(written: WrittenJournal) -> None:
+    written.home.journal.write_bytes(b"nothing")
+    assert doctor(written).status == 1
+    assert findings(written, "journal")
+
+
+def test_a_rolled_back_journal_is_told(written: WrittenJournal) -> None:
+    old = written.home.journal.read_bytes()
+    written.write(stories.stream(), stories.healed())
+    for file in written.home.root.glob("journal.sqlite3*"):
+        file.unlink()
+    written.home.journal.write_bytes(old)
+    assert doctor(written).status == 1
+    assert "rolled back" in findings(written, "journal")[0]["message"]
+
+
+def test_a_host_that_runs_is_told_from_one_that_died(written: WrittenJournal) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def started(pid: int, boot_id: str) -> entries.HostStarted:
+        return entries.HostStarted(instance=f"i{pid}", pid=pid, boot_id=boot_id, version="0", profile="observe", configuration="")
+
+    written.write("host/atlas", [started(os.getpid(), "another boot")])
+    assert "none runs; the last one did not end in an orderly way" in doctor(written).out
+    written.write("host/atlas", [started(os.getpid(), boot)])
+    assert f"runs (pid {os.getpid()}, profile observe)" in doctor(written).out
+
+
+def test_the_doctor_changes_nothing(written: WrittenJournal) -> None:
+    before = {
+        path: path.read_bytes() for path in written.home.root.rglob("*") if path.is_file() and "journal.sqlite3-" not in path.name
+    }
+    doctor(written)
+    assert {path: path.read_bytes() for path in before} == before
