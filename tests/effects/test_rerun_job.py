@@ -83,7 +83,7 @@ async def test_it_gives_up_on_a_run_that_does_not_end_and_starts_nothing(tmp_pat
 async def test_the_lock_is_no_way_to_open_another_file(tmp_path: Path) -> None:
     world = EffectWorld(tmp_path)
     (tmp_path / "lock").symlink_to(tmp_path / "other")
-    with pytest.raises(EffectError, match="lock .* can't be opened"):
+    with pytest.raises(EffectError, match=r"lock .* can't be opened"):
         await carried_out(world, rerun(world, "pass", lock=str(tmp_path / "lock")))
     assert not (tmp_path / "other").exists()
 

@@ -342,6 +342,8 @@ def test_the_sentinel_is_named_after_its_job_and_watches_its_folder(tmp_path: Pa
     sentinel = JobSentinel(JobOptions(name="pages", command=("true",), every="10m", cwd=Path("site")), tmp_path)
     assert sentinel.name == "jobs:pages"
     assert list(sentinel.roots()) == [tmp_path / "site"]
+    beside = JobSentinel(JobOptions(name="pages", command=("true",), every="10m", cwd=Path("../site")), tmp_path / "etc")
+    assert list(beside.roots()) == [tmp_path / "site"]
     assert sentinel.timeout > 1200
 
 

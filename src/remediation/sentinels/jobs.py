@@ -13,6 +13,7 @@ A run that was missed is made up for once, at once. Runs of one job never overla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -51,7 +52,7 @@ class JobSentinel(Sentinel[JobOptions]):
     def __init__(self, options: JobOptions, base: Path) -> None:
         super().__init__(options, base)
         self._schedule = options.schedule()
-        self._cwd = Path(base, options.cwd)
+        self._cwd = Path(os.path.normpath(base / options.cwd))
         self._due: datetime | None = None
 
     @property
