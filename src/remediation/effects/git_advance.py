@@ -63,6 +63,8 @@ class Advance:
     """Writes the objects and returns the commit's id."""
     hold: Hold | None
     """`None` for a branch that is checked out nowhere."""
+    emptied: Sequence[Path] = ()
+    """Folders that are removed afterwards if nothing is in them."""
     carried: list[Step] = field(default_factory=list)
     """The steps that this run has brought to their after-state."""
 
@@ -95,6 +97,7 @@ class Advance:
                 await self._give_up(self.hold, error, done, list(self.steps) if resuming else self.carried)
             raise
         self.hold.install_index()
+        await in_thread(remove_folders, self.git.context.roots, self.emptied)
         self.hold.release()
         return current
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -12,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from remediation.effects.fields import AbsolutePath, shown, touched
 from remediation.effects.file_change import in_thread, in_time, place, stored
 from remediation.effects.filestate import told
-from remediation.effects.folders import missing_folders, remove_folders
+from remediation.effects.folders import missing_folders
 from remediation.effects.git_advance import Advance, Step
 from remediation.effects.git_hold import Hold
 from remediation.effects.git_plan import GitFile, GitPrepared, Wish, plan
@@ -173,8 +172,6 @@ class GitCommit(Effect[GitPrepared, GitOutput]):
             return await _entries(git, current, prepared) == old
 
         await self._backward(git, prepared, tip, hold if here else None).run(done)
-        if here:
-            await in_thread(_remove_folders, context, prepared)
 
     def _forward(self, git: Git, prepared: GitPrepared) -> Advance:
         async def make(git: Git) -> str:
@@ -216,7 +213,8 @@ class GitCommit(Effect[GitPrepared, GitOutput]):
                     suffix=f":undo:{number}",
                 )
             )
-        return Advance(git, prepared.ref, tip, steps, message.partition("\n")[0], make, hold)
+        emptied = [folder for file in prepared.files for folder in file.folders]
+        return Advance(git, prepared.ref, tip, steps, message.partition("\n")[0], make, hold, emptied)
 
     def _step(self, context: EffectContext, number: int, file: GitFile) -> Step:
         original = None if file.image is None else stored(context.blobs, file.image)
@@ -279,8 +277,3 @@ class GitCommit(Effect[GitPrepared, GitOutput]):
 
 async def _entries(git: Git, commit: str, prepared: GitPrepared) -> dict[str, Entry]:
     return await entries_of(git, commit, [file.path for file in prepared.files])
-
-
-def _remove_folders(context: EffectContext, prepared: GitPrepared) -> None:
-    for file in prepared.files:
-        remove_folders(context.roots, [Path(folder) for folder in file.folders])
