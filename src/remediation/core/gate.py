@@ -121,6 +121,7 @@ def _decided(rows: Sequence[Row]) -> GateRecord:
             decision="proceed", reasons=(GateReason(row="allowed", decision="proceed", reason="no row of the gate objects"),)
         )
     strictest = max(rows, key=lambda row: STRICTNESS.index(row[1]))[1]
-    until = max((row[3] for row in rows if row[1] == "wait"), default=0) if strictest == "wait" else 0
+    waits = [row[3] for row in rows if row[1] == strictest == "wait"]
+    until = max(waits) if waits and all(waits) else 0  # 0 is a wait without an end, longer than any other
     reasons = tuple(GateReason(row=row, decision=decision, reason=reason) for row, decision, reason, _ in rows)
     return GateRecord(decision=strictest, reasons=reasons, until=until)

@@ -55,10 +55,15 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> Ru
                 known, state=state, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec, why=why, changed_at=at
             )
         case RunbookPromoted():
+            # A promotion is for exactly the code that it names, and a quarantine is ended by a release only.
+            if known.state == "quarantined" or entry.code_digest != known.code_digest:
+                return known
             return replace(
                 known, state="live", why=f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else ""), changed_at=at
             )
         case RunbookDegraded():
+            if known.state not in ("live", "degraded"):
+                return known
             return replace(known, state="degraded", why=entry.reason, changed_at=at)
         case RunbookQuarantined():
             return replace(known, state="quarantined", why=f"quarantined by {entry.by}: {entry.reason}", changed_at=at)

@@ -34,7 +34,7 @@ async def take_in(session: Session) -> str:
         incident.event, incident.provenance, faulted=lambda name, error: _match_faulted(session, name, error)
     )
     # Runbooks that may act go before those that only observe.
-    matched.sort(key=lambda item: staff.policy.runbook_state(staff.state, item.spec.id) not in ACTIVE)
+    matched.sort(key=lambda item: staff.policy.runbook_state(staff.state, item.spec.id, item.code_digest) not in ACTIVE)
     back = recurrence(await staff.past(incident.fingerprint), now=staff.now(), cooldown_ms=staff.policy.cooldown_ms)
     if matched and back.wait_until:
         # Taken in only after the wait, so that the history is looked at again then.
@@ -67,7 +67,8 @@ async def decide(session: Session, step: progress.Decide) -> str:
     spec = registered.spec
     session.considered = spec.id
     incident = session.case.incident
-    situation = staff.policy.situation(staff.state, incident, spec.id, now=staff.now(), first=step.stage == 0)
+    first = step.stage == 0
+    situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=staff.now(), first=first)
     admitted = gating.admit(situation, now=staff.now())
     if admitted.decision == "wait":
         await _wait(session, admitted, spec.id)
@@ -119,7 +120,8 @@ async def _judge(session: Session, step: progress.Decide, registered: Registered
     spec, staff, incident = registered.spec, session.staff, session.case.incident
 
     def judged() -> GateRecord:
-        situation = staff.policy.situation(staff.state, incident, spec.id, now=staff.now(), first=step.stage == 0)
+        first = step.stage == 0
+        situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=staff.now(), first=first)
         return gating.gate(plan, finding.confidence, spec, situation, now=staff.now())
 
     seen = staff.state.position

@@ -28,18 +28,22 @@ class Policy:
     concurrency: int = 16
     background: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    def runbook_state(self, state: HostState, runbook: str) -> State:
-        """The lifecycle state of a runbook; `registered` for one that the journal doesn't know."""
+    def runbook_state(self, state: HostState, runbook: str, code_digest: str) -> State:
+        """The lifecycle state of a runbook as this host runs it: `registered` if the journal knows it not, or with other code."""
         record = state.runbooks.get(runbook)
-        return record.state if record is not None else "registered"
+        if record is None:
+            return "registered"
+        return record.state if record.code_digest == code_digest or record.state == "quarantined" else "registered"
 
-    def situation(self, state: HostState, incident: Incident, runbook: str, *, now: int, first: bool) -> Situation:
-        """What the gate has to know for a plan of `runbook` in `incident`."""
+    def situation(
+        self, state: HostState, incident: Incident, runbook: str, code_digest: str, *, now: int, first: bool
+    ) -> Situation:
+        """What the gate has to know for a plan of `runbook`, run with this code, in `incident`."""
         fenced_by = state.fenced.get(incident.event.subject, "")
         return Situation(
             profile=self.profile,
             threshold=self.threshold,
-            state=self.runbook_state(state, runbook),
+            state=self.runbook_state(state, runbook, code_digest),
             paused=state.paused(now),
             paused_until=state.pause.until if state.pause is not None else 0,
             fenced_by="" if fenced_by == incident.id else fenced_by,

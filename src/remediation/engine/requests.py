@@ -159,7 +159,9 @@ class Requests:
         if other is not None and other.id != incident.id:
             raise RequestRefused(f"incident {other.id} of the same fingerprint is open or held; handle that one")
         matched = self._registry.match(incident.event, incident.provenance, faulted=lambda *_: None)
-        matched.sort(key=lambda item: self._policy.runbook_state(self._state, item.spec.id) not in ("live", "degraded"))
+        matched.sort(
+            key=lambda item: self._policy.runbook_state(self._state, item.spec.id, item.code_digest) not in ("live", "degraded")
+        )
         entry = IncidentReopened(
             reason=_text(message.document.get("reason")) or f"reopened by {message.actor}",
             ladder=tuple(item.spec.id for item in matched),
