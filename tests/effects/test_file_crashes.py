@@ -295,6 +295,30 @@ async def test_without_exchanges_a_kill_between_link_and_unlink_of_a_move_is_com
     assert not (world.root / "moved").exists()
 
 
+@pytest.mark.parametrize("step", ["rename", "exchange", "rename_new", "set_attributes", "fsync"])
+async def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    world = fresh(tmp_path / "world")
+    for path in (world.root / "old", world.root / "new"):
+        effect = WriteFile(path=path, content="new\n")
+        prepared = await prepare(effect, world)
+        before = tree(world.root)
+
+        def fails(*args: object, **kwargs: object) -> None:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os if hasattr(os, step) else placing, step, fails)
+            failure = ""
+            try:
+                await effect.apply(world, prepared)
+            except EffectError as error:
+                failure = str(error)
+        assert left_over(world) == []
+        if step != "fsync" and failure:
+            assert "Input/output error" in failure
+            assert tree(world.root) == before
+
+
 async def test_a_full_disk_changes_nothing_and_is_told(tmp_path: Path) -> None:
     world = fresh(tmp_path / "world")
     (world.root / "big").write_bytes(b"x" * 200_000)

@@ -85,10 +85,14 @@ def carry(place: Place, before: FileState, after: FileState, content: Content | 
         if content is None:
             raise EffectError(f"the content of {place.told()} was not kept, so it can't be written")
         _write(place, after, content)
-        if found.exists:
-            _replace(place, found)
-        else:
-            _create(place)
+        try:
+            if found.exists:
+                _replace(place, found)
+            else:
+                _create(place)
+        finally:
+            with contextlib.suppress(OSError):
+                remove_if_there(place.parent, place.part)
     os.fsync(place.parent)
 
 
@@ -188,7 +192,6 @@ def _create(place: Place) -> None:
     try:
         rename_new(place.parent, place.part, place.parent, place.name)
     except FileExistsError as error:
-        remove_if_there(place.parent, place.part)
         raise EffectConflict(f"{place.told()} was made by somebody else meanwhile; it was left alone, make a new plan") from error
 
 
@@ -197,9 +200,11 @@ def _replace(place: Place, seen: FileState) -> None:
     ours = glance(place.parent, place.swap)
     try:
         exchanged = exchange(place.parent, place.swap, place.name)
-    except FileNotFoundError as error:
+    except OSError as error:
         remove_if_there(place.parent, place.swap)
-        raise conflict(place, seen, ABSENT) from error
+        if isinstance(error, FileNotFoundError):
+            raise conflict(place, seen, ABSENT) from error
+        raise
     if not exchanged:
         latest = glance(place.parent, place.name)
         if not seen.is_one_with(latest):
