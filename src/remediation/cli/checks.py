@@ -68,7 +68,7 @@ def examine(home: Home) -> Iterator[Finding]:
         yield Finding("problem", "journal", str(error), "remediation journal verify")
         return
     yield from _journal(home, settings, state)
-    host = reading.running(state.instances)
+    host = reading.running(home, state.instances)
     yield from _host(host, state)
     yield from _inbox(home, host)
     yield from _incidents(state)

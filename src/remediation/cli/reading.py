@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 
+from remediation.coordination.locks import alive
 from remediation.core.incident import Incident, id_of, stream_of
 from remediation.core.state import HostState
 from remediation.errors import RemediationError
@@ -45,7 +45,7 @@ async def host_state(home: Home) -> HostState:
 
 
 async def running_host(home: Home) -> HostStarted | None:
-    """The host instance that works on `home` now, as far as the journal and the process table tell."""
+    """The host instance that works on `home` now."""
     instances: dict[str, HostStarted] = {}
     async with open_journal(home) as journal:
         async for record in journal.read(types=["host.started", "host.stopped"]):
@@ -53,18 +53,16 @@ async def running_host(home: Home) -> HostStarted | None:
                 instances[record.entry.instance] = record.entry
             elif isinstance(record.entry, HostStopped):
                 instances.pop(record.entry.instance, None)
-    return running(instances)
+    return running(home, instances)
 
 
-def running(instances: dict[str, HostStarted]) -> HostStarted | None:
-    """The one of `instances`, started and not stopped, whose process is there."""
-    try:
-        here = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        here = ""
-    return next(
-        (instance for instance in instances.values() if instance.boot_id in {"", here} and psutil.pid_exists(instance.pid)), None
-    )
+def running(home: Home, instances: dict[str, HostStarted]) -> HostStarted | None:
+    """The one of `instances`, started and not stopped, that is there: its process, and its lock, which others can't have."""
+    for instance in instances.values():
+        # A child that outlived a killed host holds the lock too; then the process is another one, or none.
+        if psutil.pid_exists(instance.pid) and alive(home.locks / f"host-{instance.instance}.lock"):
+            return instance
+    return None
 
 
 async def incident_records(home: Home, id_: str) -> list[Record]:
