@@ -6,8 +6,9 @@ import functools
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
@@ -89,6 +90,12 @@ class DegradationEvent(Frozen):
     @classmethod
     def _summary(cls, value: Any) -> Any:
         return capped(wellformed(value), SUMMARY_CAP) if isinstance(value, str) else value
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See pydantic; the copy's fingerprint is its own, also when this one's was asked for before."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("fingerprint", None)
+        return copy
 
     @functools.cached_property
     def fingerprint(self) -> str:
