@@ -173,6 +173,20 @@ def test_a_stage_that_is_planned_again_gets_the_receipts() -> None:
     assert (second["line"], second["outcome"]) == ("second plan", "applied")
 
 
+def test_an_effect_with_entries_of_its_own_is_told_once() -> None:
+    told = document(
+        [
+            stories.reported(),
+            stories.opened("stale-lock-file"),
+            stories.planned(),
+            entries.EffectStarted(attempt="at1", key="at1:0:0"),
+            entries.EffectApplied(attempt="at1", receipt=stories.receipt()),
+            stories.finished(),
+        ]
+    )
+    assert [moment["text"] for moment in told["timeline"]].count("applied: delete /srv/app/job.lock") == 1
+
+
 def test_an_erased_entry_is_named() -> None:
     kept = records(stories.healed())
     kept[0] = Record(kept[0].head, None)

@@ -41,6 +41,7 @@ class _Telling:
         self.story = Story()
         self.at = ""
         self.actor = ""
+        self._told: set[tuple[str, str]] = set()
 
     @functools.singledispatchmethod
     def take(self, entry: Entry) -> list[str]:
@@ -156,8 +157,7 @@ class _Telling:
 
     @take.register
     def _(self, entry: entries.StageApplied) -> list[str]:
-        self.story.receive(entry.receipts)
-        return [f"stage {entry.stage} done; the next is decided from what it found", *self._receipts(entry.receipts)]
+        return [f"stage {entry.stage} done; the next is decided from what it found", *self._receive(entry.receipts)]
 
     @take.register
     def _(self, entry: entries.EffectStarted) -> list[str]:
@@ -170,8 +170,7 @@ class _Telling:
     @take.register(entries.EffectApplied)
     @take.register(entries.EffectFailed)
     def _(self, entry: entries.EffectApplied | entries.EffectFailed) -> list[str]:
-        self.story.receive([entry.receipt])
-        return self._receipts([entry.receipt])
+        return self._receive([entry.receipt])
 
     @take.register
     def _(self, entry: entries.EffectReverted) -> list[str]:
@@ -196,7 +195,7 @@ class _Telling:
 
     @take.register
     def _(self, entry: entries.VerificationStarted) -> list[str]:
-        self.story.receive(entry.receipts)
+        lines = self._receive(entry.receipts)
         self.story.attempt(entry.attempt)["verification"].append(
             {
                 "at": self.at,
@@ -206,15 +205,13 @@ class _Telling:
                 "anew": entry.anew,
             }
         )
-        window = f"watched for {entry.sustain_ms / 1000:g} s, first look {entry.verdict.status}"
-        return [
-            *self._receipts(entry.receipts),
-            because(f"begins anew ({entry.anew}), {window}" if entry.anew else window, entry.verdict.reason),
-        ]
+        window = f"watched for {entry.sustain_ms / 1000:g} s, " if entry.sustain_ms else ""
+        look = f"{window}first look {entry.verdict.status}"
+        return [*lines, because(f"begins anew ({entry.anew}), {look}" if entry.anew else look, entry.verdict.reason)]
 
     @take.register
     def _(self, entry: entries.AttemptFinished) -> list[str]:
-        self.story.receive(entry.receipts)
+        lines = self._receive(entry.receipts)
         verdict = entry.verdict
         self.story.attempt(entry.attempt).update(
             runbook=entry.runbook,
@@ -224,7 +221,6 @@ class _Telling:
             finished_at=self.at,
             duration_ms=entry.duration_ms,
         )
-        lines = self._receipts(entry.receipts)
         if verdict is not None:
             lines.append(because(f"verified: {verdict.status}", verdict.reason))
         lines.append(because(f"{entry.runbook}: {entry.outcome}", entry.reason))
@@ -232,8 +228,12 @@ class _Telling:
             lines.append(f"to be taken back, newest first: {len(entry.revert)}")
         return lines
 
-    def _receipts(self, receipts: Sequence[Receipt]) -> list[str]:
-        return [because(f"{receipt.outcome}: {self.story.effect(receipt.key)['line']}", receipt.error) for receipt in receipts]
+    def _receive(self, receipts: Sequence[Receipt]) -> list[str]:
+        self.story.receive(receipts)
+        # Effects of class *once* have an entry of their own, and stand in that of their stage again.
+        new = [receipt for receipt in receipts if (receipt.key, receipt.outcome) not in self._told]
+        self._told |= {(receipt.key, receipt.outcome) for receipt in new}
+        return [because(f"{receipt.outcome}: {self.story.effect(receipt.key)['line']}", receipt.error) for receipt in new]
 
     @take.register
     def _(self, entry: entries.ApprovalRequested) -> list[str]:

@@ -177,9 +177,8 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[Part]:
         yield Item("Approval", f"{approval['decision']}{by}{': ' if approval['reason'] else ''}{approval['reason']}")
     for window in attempt["verification"]:
         anew = f", begun anew: {window['anew']}" if window["anew"] else ""
-        yield Item(
-            "Watched", f"{window['sustain_ms'] / 1000:g} s from {window['at']}, first look {window['verdict']['status']}{anew}"
-        )
+        length = f" for {window['sustain_ms'] / 1000:g} s" if window["sustain_ms"] else ""
+        yield Item("Watched", f"from {window['at']}{length}, first look {window['verdict']['status']}{anew}")
     verdict = attempt["verdict"]
     if verdict is not None:
         yield Item("Verified", f"{verdict['status']}{': ' if verdict['reason'] else ''}{verdict['reason']}")
