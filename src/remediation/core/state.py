@@ -6,7 +6,8 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from remediation.core.incident import Incident, Status, evolve, id_of, opened
+from remediation.core.evolution import evolve, opened
+from remediation.core.incident import Incident, Status, id_of
 from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
 from remediation.core.limits import ChangeRate, PastHeal
 from remediation.model.base import epoch_ms, parse_timestamp

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remediation.core.incident import Incident, changed, evolve
+from remediation.core.evolution import evolve
+from remediation.core.incident import Incident, changed
 from remediation.core.state import HostState
 from remediation.errors import ExpectationFailed
 from remediation.model.base import epoch_ms

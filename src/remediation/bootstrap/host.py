@@ -1,0 +1,104 @@
+"""A running host, as the embedding program sees it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from remediation.core.incident import Incident
+from remediation.core.state import HostState
+from remediation.engine.intake import Reported
+from remediation.engine.remediator import Remediator
+from remediation.engine.requests import Requests
+from remediation.engine.watching import Sentinels
+from remediation.journal import IntentJournal
+from remediation.model.events import DegradationEvent, Provenance
+
+
+class Host:
+    """A running host. Made by `RemediatorBootstrap.start`; belongs to its event loop."""
+
+    def __init__(
+        self,
+        instance: str,
+        journal: IntentJournal,
+        state: HostState,
+        remediator: Remediator,
+        sentinels: Sentinels,
+        requests: Requests,
+    ) -> None:
+        self.instance = instance
+        self.journal = journal
+        self._state = state
+        self._remediator = remediator
+        self._sentinels = sentinels
+        self._requests = requests
+        self._stopped = asyncio.Event()
+        self.stopped_because = ""
+
+    async def report(self, event: DegradationEvent) -> Reported:
+        """
+        Publish a degradation; returns when it is durable. Healing goes on beside the caller.
+
+        Raises:
+            HostStopped, JournalError: it is not durable; report it again.
+
+        """
+        return await self._remediator.report(event, Provenance.NATIVE)
+
+    async def wait_for(self, reported: Reported | str, timeout: float | None = None) -> Incident:
+        """
+        Wait until the incident of a report (or with that id) is settled.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: it is still open; healing goes on.
+            HostStopped: the host stopped before.
+            KeyError: no such incident.
+
+        """
+        id_ = reported.incident if isinstance(reported, Reported) else reported
+        async with asyncio.timeout(timeout):
+            return await self._remediator.settled(id_)
+
+    def incidents(self) -> list[Incident]:
+        """Incidents that are open, held, or settled not long ago, oldest first. All of history is in `journal`."""
+        return list(self._state.incidents.values())
+
+    def incident(self, id_: str) -> Incident:
+        """
+        One of `incidents`.
+
+        Raises:
+            KeyError: no such incident is known.
+
+        """
+        return self._state.incidents[id_]
+
+    @property
+    def halted(self) -> str:
+        """Why nothing is applied at present (the journal can't be written); empty when all is well."""
+        return self._remediator.halted
+
+    async def settle(self) -> dict[str, int]:
+        """
+        Take in the inbox, have each sentinel look once, and treat what can be settled now.
+
+        Returns:
+            The incidents that wait, each with the time until when, in milliseconds since 1970 UTC.
+
+        """
+        await self._requests.take_in()
+        await self._sentinels.check_once()
+        await self._requests.take_in()
+        return await self._remediator.quiet()
+
+    def stop(self, reason: str = "asked to stop") -> None:
+        """Ask the host to stop; leaving ``async with boot.start()`` does it."""
+        self.stopped_because = self.stopped_because or reason
+        self._stopped.set()
+
+    async def stopped(self) -> None:
+        """Return once somebody called `stop`."""
+        await self._stopped.wait()

@@ -1,0 +1,96 @@
+"""A home's key, journal and first head: made once, opened ever after."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets as random
+from pathlib import Path
+
+from remediation import __version__
+from remediation.core.state import HostState
+from remediation.errors import JournalRolledBack
+from remediation.journal import IntentJournal, JournalReader
+from remediation.journal.folding import Folds
+from remediation.journal.head import HeadNote
+from remediation.journal.lock import WriterLock
+from remediation.journal.snapshot import SnapshotFile
+from remediation.journal.tree import SignedTree
+from remediation.keys import SigningKey
+from remediation.ports.clock import Clock
+from remediation.proof.checkpoint import Checkpoint
+from remediation.proof.merkle import root_of
+from remediation.proof.note import Note
+from remediation.settings import Home, Settings
+from remediation.stores.sqlite import SqliteJournalStore, create
+
+
+def initialise(settings: Settings) -> str:
+    """
+    Make the home's folders, key, first head and empty journal; returns the journal's origin. Finishes what a crash left half done.
+
+    Raises:
+        ConfigurationError, JournalError: it can't be made here; what exists is never replaced.
+
+    """
+    home = settings.home
+    home.make()
+    key = SigningKey.load(home.signing_key) if home.signing_key.exists() else SigningKey.create(home.signing_key)
+    head = HeadNote(home.head_note)
+    if head.size() > 0 and not home.journal.exists():
+        raise JournalRolledBack(
+            f"{home.head_note} knows a journal of {head.size()} entries, but there is none at {home.journal}: "
+            "restore it; it is never replaced"
+        )
+    if head.size() < 0:
+        if home.journal.exists():
+            head.read()  # raises: a journal whose head is missing may have been rolled back
+        origin = f"{settings.host.id}/remediation/{random.token_hex(6)}"
+        head.advance(Checkpoint(origin, 0, root_of([])).sign([key.signer(origin)]))
+    note = head.read()
+    origin = Checkpoint.parse(Note.parse(note).text).origin
+    if not home.journal.exists():
+        create(home.journal, note)
+    public = home.keys / "signing.vkey"
+    if not public.exists():
+        public.write_text(f"{key.vkey(origin)}\n", "utf-8")
+    return origin
+
+
+def initialised(home: Home) -> bool:
+    """Whether the home has its key, its head and its journal."""
+    return home.signing_key.exists() and home.head_note.exists() and home.journal.exists()
+
+
+def open_reader(home: Home) -> JournalReader:
+    """A reader of the home's journal, an async context manager; needs no key, and may run beside hosts."""
+    return JournalReader(SqliteJournalStore(home.journal, readonly=True))
+
+
+async def open_journal(home: Home, clock: Clock, *, state: HostState | None = None) -> IntentJournal:
+    """
+    The home's journal, opened for writing with the home's key; `state` is folded from it, and kept current.
+
+    Raises:
+        ConfigurationError, JournalError: it can't be.
+
+    """
+    key = SigningKey.load(home.signing_key)
+    head = HeadNote(home.head_note)
+    origin = Checkpoint.parse(Note.parse(head.read()).text).origin
+    signer = key.signer(origin)
+    actor = f"key:{signer.key.key_id.hex()}"
+    store = SqliteJournalStore(home.journal)
+    snapshots = SnapshotFile(home.root / "snapshot.bin", key.derive("snapshot"), _schema())
+    folds = Folds(() if state is None else (state,), state, snapshots)
+    return await IntentJournal.open(store, SignedTree(signer), WriterLock(home.journal_lock), head, clock, actor=actor, folds=folds)
+
+
+@functools.cache
+def _schema() -> bytes:
+    """Identifies the code that folds: a snapshot of other code is not believed."""
+    digest = hashlib.sha256(__version__.encode())
+    folder = Path(__file__).parent.parent
+    for file in sorted([*folder.glob("core/*.py"), *folder.glob("model/**/*.py")]):
+        digest.update(file.read_bytes())
+    return digest.digest()

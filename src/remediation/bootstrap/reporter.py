@@ -1,0 +1,35 @@
+"""Reporting without a key and without a running host."""
+
+from __future__ import annotations
+
+import os
+
+from remediation.journal.inbox import Inbox
+from remediation.model.base import epoch_ms
+from remediation.model.events import DegradationEvent
+from remediation.ports.clock import SystemClock
+from remediation.settings import Home
+
+
+class Reporter:
+    """
+    Reports degradations from any process and thread: needs no key and no running host.
+
+    A report is durable in the home's inbox when `report` returns; a host takes it from there, also if it starts later.
+    """
+
+    def __init__(self, home: Home | str | os.PathLike[str]) -> None:
+        self._home = home if isinstance(home, Home) else Home.locate(home)
+
+    def report(self, event: DegradationEvent) -> str:
+        """
+        Leave a report; returns its id.
+
+        Raises:
+            JournalUnavailable: it is not durable; the message says why.
+
+        """
+        now = epoch_ms(SystemClock().now())
+        if event.observed_at is None:
+            event = event.model_copy(update={"observed_at": now})
+        return Inbox(self._home.inbox).put("report", event.model_dump(mode="json"), at=now)

@@ -1,0 +1,248 @@
+"""How each entry moves an incident: pure functions from a value to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from remediation.core.incident import UNDO, Attempt, Incident, Phase, Status, changed, id_of
+from remediation.model.entries import (
+    AttemptFinished,
+    AttemptPlanned,
+    DegradationCleared,
+    DegradationCoalesced,
+    DegradationReported,
+    EffectApplied,
+    EffectFailed,
+    EffectReverted,
+    EffectRevertFailed,
+    EffectStarted,
+    EffectUncertain,
+    Entry,
+    IncidentOpened,
+    IncidentReopened,
+    IncidentSettled,
+    IncidentWaiting,
+    StageApplied,
+    VerificationStarted,
+)
+from remediation.model.plan import Receipt
+
+
+def opened(entry: DegradationReported, *, stream: str, seq: int, at: int) -> Incident:
+    """The incident that begins with a report."""
+    event = entry.event
+    return Incident(
+        id=id_of(stream),
+        stream=stream,
+        fingerprint=event.fingerprint,
+        event=event,
+        provenance=entry.provenance,
+        opened_seq=seq,
+        opened_at=at,
+        changed_at=at,
+        severity=event.severity,
+        observed_at=event.observed_at or at,
+        version=1,
+    )
+
+
+def evolve(incident: Incident, entry: Entry, *, at: int) -> Incident:
+    """The incident after `entry`, journaled at time `at` (milliseconds). Unknown entries change nothing but the version."""
+    moved = _MOVES.get(type(entry))
+    base = changed(incident, version=incident.version + 1, changed_at=at)
+    return moved(base, entry) if moved is not None else base
+
+
+def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
+    counter = entry.observed_at if entry.why == "counter-evidence" else incident.counter_evidence_at
+    return changed(
+        incident,
+        reports=max(incident.reports, entry.count),
+        severity=entry.severity,
+        observed_at=max(incident.observed_at, entry.observed_at),
+        counter_evidence_at=max(counter, incident.counter_evidence_at),
+    )
+
+
+def _cleared(incident: Incident, entry: DegradationCleared) -> Incident:
+    return changed(incident, cleared_at=max(incident.cleared_at, entry.observed_at))
+
+
+def _taken_in(incident: Incident, entry: IncidentOpened) -> Incident:
+    return changed(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
+
+
+def _waiting(incident: Incident, entry: IncidentWaiting) -> Incident:
+    return changed(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at)
+
+
+def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
+    skipped = dict(incident.skipped) | dict(entry.skipped)
+    acted = entry.gate.decision == "proceed"
+    current = incident.current
+    if current is not None and current.id == entry.attempt:
+        attempt = changed(
+            current,
+            plans=(*current.plans, entry.plan),
+            acted=current.acted or acted,
+            apply_ms=entry.apply_ms,
+            instance=entry.instance,
+        )
+        attempts = (*incident.attempts[:-1], attempt)
+    else:
+        attempt = Attempt(
+            id=entry.attempt,
+            number=entry.number,
+            runbook=entry.runbook,
+            level=entry.level,
+            code_digest=entry.code_digest,
+            instance=entry.instance,
+            planned_at=incident.changed_at,
+            finding=entry.finding,
+            plans=(entry.plan,),
+            acted=acted,
+            apply_ms=entry.apply_ms,
+        )
+        attempts = (*incident.attempts, attempt)
+    phase = Phase.ACTING if acted else Phase.DECIDING
+    return changed(incident, phase=phase, wait=None, attempts=attempts, skipped=tuple(skipped.items()), reason=_withheld(entry))
+
+
+def _withheld(entry: AttemptPlanned) -> str:
+    if entry.gate.decision == "proceed":
+        return ""
+    return "; ".join(reason.reason for reason in entry.gate.reasons if reason.decision == entry.gate.decision)
+
+
+def _with(incident: Incident, attempt: Attempt, **changes: object) -> Incident:
+    attempts = tuple(attempt if old.id == attempt.id else old for old in incident.attempts)
+    return changed(incident, attempts=attempts, **changes)
+
+
+def _attempt(incident: Incident, id_: str) -> Attempt:
+    return next(attempt for attempt in reversed(incident.attempts) if attempt.id == id_)
+
+
+def _merged(old: tuple[Receipt, ...], new: tuple[Receipt, ...]) -> tuple[Receipt, ...]:
+    merged = {receipt.key: receipt for receipt in old}
+    merged.update({receipt.key: receipt for receipt in new})
+    return tuple(merged.values())
+
+
+def _stage_applied(incident: Incident, entry: StageApplied) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    attempt = changed(attempt, receipts=_merged(attempt.receipts, entry.receipts), applied_stages=entry.stage + 1)
+    return _with(incident, attempt, phase=Phase.DECIDING)
+
+
+def _started(incident: Incident, entry: EffectStarted) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    return _with(incident, changed(attempt, started=(*attempt.started, entry.key)))
+
+
+def _ended(incident: Incident, entry: EffectApplied | EffectFailed) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    started = tuple(key for key in attempt.started if key != entry.receipt.key)
+    return _with(incident, changed(attempt, started=started, receipts=_merged(attempt.receipts, (entry.receipt,))))
+
+
+def _uncertain(incident: Incident, entry: EffectUncertain) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    started = tuple(key for key in attempt.started if key != entry.key)
+    return _with(incident, changed(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
+
+
+def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    attempt = changed(
+        attempt,
+        receipts=_merged(attempt.receipts, entry.receipts),
+        applied_stages=len(attempt.plans),
+        verification=entry,
+        verification_at=incident.changed_at,
+        verdict=entry.verdict,
+    )
+    return _with(incident, attempt, phase=Phase.VERIFYING, wait=None)
+
+
+def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    attempt = changed(
+        attempt,
+        receipts=_merged(attempt.receipts, entry.receipts),
+        applied_stages=len(attempt.plans),
+        verdict=entry.verdict or attempt.verdict,
+        outcome=entry.outcome,
+        reason=entry.reason,
+        revert=entry.revert,
+        finished_at=incident.changed_at,
+    )
+    return _with(incident, attempt, phase=Phase.ACTING if entry.revert else Phase.DECIDING, wait=None)
+
+
+def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) -> Incident:
+    attempt = _attempt(incident, entry.attempt)
+    failed = isinstance(entry, EffectRevertFailed)
+    attempt = changed(
+        attempt,
+        revert=tuple(key for key in attempt.revert if key != entry.key),
+        started=tuple(key for key in attempt.started if key != entry.key + UNDO),
+        reverted=attempt.reverted if failed else (*attempt.reverted, entry.key),
+        revert_failed=(*attempt.revert_failed, entry.key) if failed else attempt.revert_failed,
+    )
+    return _with(incident, attempt, phase=Phase.ACTING if attempt.revert else Phase.DECIDING, dirty=incident.dirty or failed)
+
+
+def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
+    return changed(
+        incident,
+        status=Status(entry.status),
+        phase=Phase.SETTLED,
+        wait=None,
+        held=entry.held,
+        dirty=entry.dirty,
+        reports=max(incident.reports, entry.reports),
+        settled_at=incident.settled_at or incident.changed_at,
+        reason=entry.reason,
+        analysis=entry.analysis or incident.analysis,
+        actions=entry.actions or incident.actions,
+    )
+
+
+def _reopened(incident: Incident, entry: IncidentReopened) -> Incident:
+    return changed(
+        incident,
+        status=Status.OPEN,
+        phase=Phase.DECIDING,
+        wait=None,
+        held=False,
+        dirty=False,
+        settled_at=0,
+        reason="",
+        skipped=(),
+        ladder=entry.ladder,
+        history=(),
+        fresh_from=len(incident.attempts),
+        cleared_at=0,
+        counter_evidence_at=0,
+    )
+
+
+_MOVES: dict[type[Entry], Any] = {
+    DegradationCoalesced: _coalesced,
+    DegradationCleared: _cleared,
+    IncidentOpened: _taken_in,
+    IncidentWaiting: _waiting,
+    AttemptPlanned: _planned,
+    StageApplied: _stage_applied,
+    EffectStarted: _started,
+    EffectApplied: _ended,
+    EffectFailed: _ended,
+    EffectUncertain: _uncertain,
+    VerificationStarted: _verifying,
+    AttemptFinished: _finished,
+    EffectReverted: _reverted,
+    EffectRevertFailed: _reverted,
+    IncidentSettled: _settled,
+    IncidentReopened: _reopened,
+}
