@@ -34,11 +34,7 @@ def normal(path: str | os.PathLike[str]) -> Path:
         OutsideRoots: it is relative, empty, or holds NUL or ``..``.
 
     """
-    text = os.fspath(path)
-    if not text.startswith("/") or "\0" in text or ".." in text.split("/"):
-        raise OutsideRoots(f"{printable(text)!r} is not an absolute path without '..'")
-    # POSIX leaves the meaning of exactly two leading slashes to the system, and normpath keeps them; here they mean one.
-    return Path(os.path.normpath("/" + text.lstrip("/")))
+    return Path(_normal(path))
 
 
 class AllowedRoots:
@@ -55,49 +51,45 @@ class AllowedRoots:
         """
         self.roots = tuple(dict.fromkeys(Path(os.path.realpath(root)) for root in roots))
         self.excluded = tuple(Path(os.path.realpath(path)) for path in excluded)
-        spelled = {normal(root): Path(os.path.realpath(root)) for root in roots}
+        # Compared as text: this is asked several times for each effect, and pathlib would take longer than the kernel.
+        self._roots = tuple(map(str, self.roots))
+        self._excluded = tuple(map(str, self.excluded))
+        spelled = {str(normal(root)): os.path.realpath(root) for root in roots}
         # The longest first: a root inside another one may be spelled through a link that the outer one does not know.
-        self._spelled = sorted(spelled.items(), key=lambda pair: len(pair[0].parts), reverse=True)
+        self._spelled = sorted(spelled.items(), key=lambda pair: pair[0].count("/"), reverse=True)
 
     def check(self, path: str | os.PathLike[str]) -> Path:
         """See `ports.effect.Roots.check`. The result has the root's own links resolved."""
-        wanted = self._respelled(normal(path))
-        root = self.root_of(wanted)
-        for barred in self.excluded:
-            if wanted == barred or barred in wanted.parents:
-                raise OutsideRoots(f"{printable(str(wanted))} lies in the host's own home or keys; no runbook may touch those")
-        current = root
-        for part in ("", *wanted.relative_to(root).parts):
-            current = current / part
+        return Path(self._checked(path))
+
+    def _checked(self, path: str | os.PathLike[str]) -> str:
+        wanted = self._respelled(_normal(path))
+        root = self._root_of(wanted)
+        if any(_holds(barred, wanted) for barred in self._excluded):
+            raise OutsideRoots(f"{printable(wanted)} lies in the host's own home or keys; no runbook may touch those")
+        for current in _way(root, wanted):
             try:
                 mode = os.lstat(current).st_mode
             except FileNotFoundError:
                 break
             except OSError as error:
-                raise OutsideRoots(f"{printable(str(current))} can't be examined: {error.strerror}") from error
+                raise OutsideRoots(f"{printable(current)} can't be examined: {error.strerror}") from error
             if stat.S_ISLNK(mode):
-                raise OutsideRoots(f"{printable(str(current))} is a symbolic link; runbooks change only what lies at its own path")
+                raise OutsideRoots(f"{printable(current)} is a symbolic link; runbooks change only what lies at its own path")
         return wanted
 
     def barred(self, path: str | os.PathLike[str]) -> bool:
         """See `ports.effect.Roots.barred`."""
-        real = Path(os.path.realpath(path))
-        return any(real == barred or barred in real.parents for barred in self.excluded)
+        real = os.path.realpath(path)
+        return any(_holds(barred, real) for barred in self._excluded)
 
-    def root_of(self, path: Path) -> Path:
-        """
-        The root that holds `path`.
-
-        Raises:
-            OutsideRoots: none does.
-
-        """
-        for root in self.roots:
-            if path == root or root in path.parents:
+    def _root_of(self, path: str) -> str:
+        for root in self._roots:
+            if _holds(root, path):
                 return root
-        allowed = ", ".join(str(root) for root in self.roots) or "none"
+        allowed = ", ".join(self._roots) or "none"
         raise OutsideRoots(
-            f"{printable(str(path))} is outside the allowed roots ({allowed}); "
+            f"{printable(path)} is outside the allowed roots ({allowed}); "
             "if the host may change it, add its folder to [effects] roots"
         )
 
@@ -109,38 +101,63 @@ class AllowedRoots:
         The walk begins at ``/`` and follows no link at all: a component of a root that was replaced by a link since the host
         started is refused like any other. The descriptor can be read and synced; the last name itself is not opened.
         """
-        wanted = self.check(path)
-        descriptor = _open_directory(wanted.parent)
+        holder, name = os.path.split(self._checked(path))
+        descriptor = _open_directory(holder)
         try:
-            yield descriptor, wanted.name
+            yield descriptor, name
         finally:
             os.close(descriptor)
 
-    def _respelled(self, path: Path) -> Path:
+    def _respelled(self, path: str) -> str:
         """`path` with the links of the root through which it is spelled resolved, as they were when the host started."""
         for spelled, real in self._spelled:
-            if path == spelled or spelled in path.parents:
-                if spelled != real and Path(os.path.realpath(spelled)) != real:
+            if _holds(spelled, path):
+                if spelled == real:
+                    return path
+                if os.path.realpath(spelled) != real:
                     raise OutsideRoots(
-                        f"the root {printable(str(spelled))} led to {printable(str(real))} when the host started "
-                        "and leads elsewhere now; restart the host"
+                        f"the root {printable(spelled)} led to {printable(real)} when the host started and leads elsewhere now; "
+                        "restart the host"
                     )
-                return real / path.relative_to(spelled)
+                return real.rstrip("/") + path[len(spelled.rstrip("/")) :]
         return path
 
 
-def _open_directory(path: Path) -> int:
+def _normal(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not text.startswith("/") or "\0" in text or ".." in text.split("/"):
+        raise OutsideRoots(f"{printable(text)!r} is not an absolute path without '..'")
+    # POSIX leaves the meaning of exactly two leading slashes to the system, and normpath keeps them; here they mean one.
+    return os.path.normpath("/" + text.lstrip("/"))
+
+
+def _holds(folder: str, path: str) -> bool:
+    """Whether `path` is `folder` or lies below it; both normal."""
+    return path == folder or path.startswith(folder if folder == "/" else f"{folder}/")
+
+
+def _way(root: str, path: str) -> Iterator[str]:
+    """`root` and each path on the way from there to `path`."""
+    current = root
+    yield current
+    for part in filter(None, path[len(root) :].split("/")):
+        current = f"{current.rstrip('/')}/{part}"
+        yield current
+
+
+def _open_directory(path: str) -> int:
+    *way, last = path.strip("/").split("/")
     current = os.open("/", _PASSING)
-    for part in path.parts[1:-1]:
+    for part in way:
         current = _enter(current, part, _PASSING, path)
-    return _enter(current, path.parts[-1] if len(path.parts) > 1 else ".", _HOLDING, path)
+    return _enter(current, last or ".", _HOLDING, path)
 
 
-def _enter(current: int, part: str, flags: int, path: Path) -> int:
+def _enter(current: int, part: str, flags: int, path: str) -> int:
     """Open `part` of the directory `current`, and close that."""
     try:
         return os.open(part, flags, dir_fd=current)
     except NotADirectoryError as error:
-        raise OutsideRoots(f"{printable(str(path))}: {printable(part)!r} on the way is a link or no directory") from error
+        raise OutsideRoots(f"{printable(path)}: {printable(part)!r} on the way is a link or no directory") from error
     finally:
         os.close(current)

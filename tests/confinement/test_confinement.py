@@ -158,6 +158,15 @@ def test_a_single_file_can_be_a_root(root: Path) -> None:
         roots.check(root / "a" / "other")
 
 
+def test_the_root_folder_itself_can_be_a_root() -> None:
+    roots = AllowedRoots([Path("/")], excluded=[Path("/proc")])
+    assert roots.check("/etc") == Path("/etc")
+    with roots.open_parent("/etc") as (parent, name):
+        assert (name, os.path.samestat(os.fstat(parent), os.stat("/"))) == ("etc", True)
+    with pytest.raises(OutsideRoots):
+        roots.check("/proc/1")
+
+
 def test_descriptors_are_closed_whatever_happens(root: Path) -> None:
     roots = AllowedRoots([root])
     (root / "link").symlink_to(root / "a")
