@@ -95,6 +95,7 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
     if finding is None:
         finding = await call_step(registered.runbook, "precondition", ctx, seconds=seconds, clock=session.clock)
         if not finding.applicable:
+            session.declined[spec.id] = finding
             session.case.skip(spec.id, f"declined: {finding.reason}")
             session.end_loan("it declined")
             return

@@ -24,6 +24,7 @@ from remediation.engine.steps import StepFault
 from remediation.model.base import epoch_ms
 from remediation.model.entries import AttemptFinished, Entry, RunbookFaulted, RunbookQuarantined
 from remediation.model.plan import Receipt
+from remediation.model.runbook import Finding
 from remediation.model.text import printable
 from remediation.ports.journal import Journal
 
@@ -61,6 +62,8 @@ class Session:
         """Whether the newest plan was committed by this very session: nothing of it can have been started before."""
         self.began = 0.0
         self.considered = ""
+        self.declined: dict[str, Finding] = {}
+        """Findings of runbooks that declined: what they saw is part of an escalation's analysis."""
         self._loan: Loan | None = None
         self._ctx: RemediationContext | None = None
 

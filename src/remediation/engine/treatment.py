@@ -13,6 +13,9 @@ from remediation.engine.session import Session, Staff
 from remediation.engine.steps import StepDeclined, StepFault, call_step
 from remediation.model.entries import IncidentWaiting
 from remediation.model.runbook import Escalation
+from remediation.model.text import capped
+
+ANALYSIS_CAP = 24 * 1024
 
 
 async def treat(staff: Staff, incident: Incident, lock: SubjectLock) -> int | None:
@@ -79,7 +82,19 @@ async def _take(session: Session, step: progress.Step) -> None:
 
 async def _give_up(session: Session, status: Status, reason: str, *, dirty: bool = False) -> None:
     told = await _escalation(session, reason)
-    await _settle(session, status, reason, dirty=dirty, analysis=told.analysis, actions=(told.title, *told.actions))
+    analysis = "\n\n".join(part for part in (told.analysis, _considered(session)) if part)
+    await _settle(
+        session, status, reason, dirty=dirty, analysis=capped(analysis, ANALYSIS_CAP), actions=(told.title, *told.actions)
+    )
+
+
+def _considered(session: Session) -> str:
+    """The runbooks that were not used, each with its reason and what it saw."""
+    lines = []
+    for runbook, why in session.case.incident.skipped:
+        lines.append(f"- {runbook}: {why}")
+        lines += [f"  - {line}" for line in (session.declined[runbook].evidence if runbook in session.declined else ())]
+    return "\n".join(lines)
 
 
 async def _escalation(session: Session, reason: str) -> Escalation:
@@ -88,6 +103,8 @@ async def _escalation(session: Session, reason: str) -> Escalation:
     registered = session.staff.registry.runbooks.get(incident.runbook or session.considered)
     if registered is not None:
         ctx = session.context(registered, incident.attempts[-1] if incident.attempts else None)
+        if not incident.attempts:
+            ctx.advance(finding=session.declined.get(registered.spec.id))
         try:
             seconds = registered.spec.timeouts.decide.total_seconds()
             told: Escalation = await call_step(registered.runbook, "escalate", ctx, seconds=seconds, clock=session.clock)
@@ -102,10 +119,8 @@ async def _escalation(session: Session, reason: str) -> Escalation:
 
 def default_escalation(incident: Incident, reason: str) -> Escalation:
     """What is said about an incident that no runbook speaks for."""
-    considered = "\n".join(f"- {runbook}: {why}" for runbook, why in incident.skipped)
     return Escalation(
         title=f"{incident.event.code} of {incident.event.subject}: {reason}",
-        analysis=considered,
         actions=(f"Mend it by hand, then `remediation incident close {incident.id}`; `incident reopen` has it tried again.",),
     )
 
