@@ -56,15 +56,16 @@ def _root(
     """
 
 
-incidents.register(app)
-demo.register(app)
+# In the order in which `--help` lists them; groups come last.
 init.register(app)
 run.register(app)
 report.register(app)
-runbooks.register(app)
+incidents.register(app)
 requests.register(app)
-journal.register(app)
 doctor.register(app)
+demo.register(app)
+runbooks.register(app)
+journal.register(app)
 
 
 def main() -> None:

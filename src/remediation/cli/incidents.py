@@ -23,9 +23,7 @@ class StatusOption(StrEnum):
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("incidents")(incidents)
-    group = typer.Typer(
-        no_args_is_help=True, help="One incident: its post-mortem, and its release by a person.", rich_markup_mode=None
-    )
+    group = typer.Typer(no_args_is_help=True, help="One incident: show, close, reopen it.", rich_markup_mode=None)
     group.callback()(_group)
     group.command("show")(show)
     group.command("close")(requests.close)
@@ -34,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _group(home: HomeOption = None) -> None:
-    """One incident: its post-mortem, and its release by a person."""
+    """One incident: show, close, reopen it."""
 
 
 def incidents(

@@ -32,7 +32,9 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """
-    Make a home: remediation.toml with every key and its default in comments, the signing key, an empty journal.
+    Make a home: settings, signing key, an empty journal.
+
+    The settings, remediation.toml, hold every key with its default in comments.
 
     The signing key and head.note lie outside the home, under $XDG_STATE_HOME/remediation (by default ~/.local/state), unless
     remediation.toml says otherwise. A remediation.toml that is there already is used as it is. Doing it again changes nothing, and

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _group(home: HomeOption = None) -> None:
-    """The signed, append-only journal: check it, hand it to others, watch it."""
+    """The signed journal: verify, export, watch it."""
 
 
 def tail(

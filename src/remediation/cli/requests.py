@@ -77,9 +77,9 @@ def pause(
 
 def panic(*, reason: ReasonOption = "", home: HomeOption = None, json: JsonOption = False) -> None:
     """
-    Stop at once: not even the next effect of an attempt under way is applied, and nothing is taken back.
+    Stop at once, even within an attempt.
 
-    `remediation resume` ends it.
+    Not even the next effect of an attempt under way is applied, and nothing is taken back. `remediation resume` ends it.
     """
     _ask(existing_home(home), "pause", {"reason": reason or "panic", "until": 0, "panic": True}, json)
 

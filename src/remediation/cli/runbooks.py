@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def _group(context: typer.Context, home: HomeOption = None, json: JsonOption = False) -> None:
     """
-    The runbooks of this host, their states and their records.
+    The runbooks, their states and their records.
 
     A runbook that is `registered` or `quarantined` observes: its plans are recorded and shown, and nothing is applied. A `live` one
     may act, as far as the gate lets it. In remediation.toml: [runbooks."ID"] state = "live".
