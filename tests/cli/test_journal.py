@@ -9,6 +9,18 @@ import pytest
 from tests.support import stories
 from tests.support.written_journal import Ran, WrittenJournal, remediation
 
+from remediation.proof import (
+    inclusion_proof,
+    leaf_hash,
+    open_checkpoint,
+    root_of,
+    tile_hashes,
+    tile_path,
+    tiles_of,
+    verify_inclusion,
+    width_of,
+)
+
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> WrittenJournal:
@@ -205,6 +217,50 @@ def test_an_export_that_can_not_be_written_leaves_nothing_behind(written: Writte
     assert ran.status == 1
     assert "can't be written" in ran.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "home", "keys"]
+
+
+def entries_of(folder: Path, size: int) -> list[bytes]:
+    """The leaves as a stranger reads them from tlog-tiles."""
+    leaves = []
+    for n in range(-(-size // 256)):
+        width = min(256, size - 256 * n)
+        data = (folder / tile_path("entries", n, width)).read_bytes()
+        while data:
+            length = int.from_bytes(data[:2], "big")
+            leaves.append(data[2 : 2 + length])
+            data = data[2 + length :]
+    return leaves
+
+
+@pytest.mark.parametrize("more", [0, 1, 256 - 300 % 256])
+def test_published_tiles_are_those_of_the_tree_that_is_signed(more: int, written: WrittenJournal, tmp_path: Path) -> None:
+    if more:
+        written.write(stories.stream("ffffffff"), [stories.reported()] * more)
+    out = tmp_path / "log"
+    ran = remediation("journal", "export", "--format", "tlog-tiles", "--out", str(out), "--home", str(written.home.root))
+    assert ran.status == 0, ran.err
+    checkpoint = open_checkpoint((out / "checkpoint").read_text(), [written.signer.key]).checkpoint
+    size = checkpoint.size
+    assert size == 300 + more
+    hashes = [leaf_hash(leaf) for leaf in entries_of(out, size)]
+    assert root_of(hashes) == checkpoint.root
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    tiles = {tile_path(level, n, width) for level, n, width in tiles_of(size)}
+    bundles = {tile_path("entries", n, width) for level, n, width in tiles_of(size) if level == 0}
+    assert files == {"checkpoint"} | tiles | bundles
+
+    def stored(level: int, n: int) -> bytes:
+        return (out / tile_path(level, n, width_of(level, n, size))).read_bytes()
+
+    source = tile_hashes(size, stored, hashes[size - size % 256 :])
+    for index in (0, 17, 255, 256, size - 1):
+        assert verify_inclusion(index, size, hashes[index], inclusion_proof(index, size, source), checkpoint.root)
+
+
+def test_tiles_want_a_new_folder(written: WrittenJournal, tmp_path: Path) -> None:
+    command = ("journal", "export", "--format", "tlog-tiles", "--home", str(written.home.root))
+    assert remediation(*command).status == 2
+    assert remediation(*command, "--out", str(tmp_path)).status == 2
 
 
 def test_cloudevents_name_type_subject_and_place(written: WrittenJournal) -> None:

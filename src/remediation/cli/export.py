@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -22,6 +23,7 @@ class Format(StrEnum):
 
     JSONL = "jsonl"
     CLOUDEVENTS = "cloudevents"
+    TLOG_TILES = "tlog-tiles"
 
 
 def export(
@@ -29,42 +31,53 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Write to this file, readable by you only, whole or not at all.", show_default=False
+            "--out",
+            metavar="PATH",
+            help="Write to this file (tlog-tiles: folder), whole or not at all, readable by you only.",
+            show_default=False,
         ),
     ] = None,
-    format_: Annotated[
-        Format,
-        typer.Option(
-            "--format", help="jsonl: all that a verifier needs but the key. cloudevents: for event pipelines; proves nothing."
-        ),
-    ] = Format.JSONL,
+    format_: Annotated[Format, typer.Option("--format", help="What to write; see above.")] = Format.JSONL,
     home: HomeOption = None,
 ) -> None:
     """
-    Write the journal as JSON Lines, for auditors, archives and pipelines.
+    Write the journal for auditors, archives and pipelines.
 
-    The file proves itself with `remediation journal verify FILE --vkey VKEY`, on any machine and without a home. It holds the content
-    of every entry: treat it like the journal. With --format cloudevents, each line is an entry as a CloudEvent 1.0 instead.
+    \b
+    Formats:
+      jsonl        JSON Lines: all that a verifier needs but the key. The file proves itself with
+                   `remediation journal verify FILE --vkey VKEY`, on any machine and without a home.
+                   It holds the content of every entry: treat it like the journal.
+      cloudevents  one CloudEvent 1.0 a line, for event pipelines; proves nothing.
+      tlog-tiles   a folder of static files (C2SP tlog-tiles), to be published: any transparency-log
+                   tool can check it. Holds no contents, only their digests.
 
     \b
     Examples:
       remediation journal export --out journal.jsonl
-      remediation journal export | gzip > journal.jsonl.gz
       remediation journal export --format cloudevents | jq .type
+      remediation journal export --format tlog-tiles --out /srv/www/log
     """
     import asyncio
 
     from remediation.settings import Settings
     from remediation.stores.auditing import export_cloudevents, export_journal
+    from remediation.stores.publishing import export_tiles
 
+    if format_ is Format.TLOG_TILES and out is None:
+        output.fail("--format tlog-tiles writes a folder: name it with --out", output.ExitCode.WRONG_USE)
     place = Settings.of(existing_home(home)).home
     head = asyncio.run(_published_head(place))
     vkeys = place.verifier_keys.read_text("utf-8").split()
-    with _sink(out) as write:
-        if format_ is Format.CLOUDEVENTS:
-            number = export_cloudevents(place.journal, head, write)
-        else:
-            number = export_journal(place.journal, head, vkeys, write)
+    if format_ is Format.TLOG_TILES and out is not None:
+        with _folder(out) as folder:
+            number = export_tiles(place.journal, head, folder)
+    else:
+        with _sink(out) as write:
+            if format_ is Format.CLOUDEVENTS:
+                number = export_cloudevents(place.journal, head, write)
+            else:
+                number = export_journal(place.journal, head, vkeys, write)
     if out is not None:
         output.note(f"{number} entries of {vkeys[0].partition('+')[0]} in {out}")
 
@@ -124,3 +137,19 @@ def _sink(out: Path | None) -> Iterator[Callable[[bytes], object]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A new folder that appears under its name when it is whole."""
+    if out.exists():
+        output.fail(f"{out} is there already; name a new folder", output.ExitCode.WRONG_USE)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(mode=0o700)
+        yield temporary
+        os.rename(temporary, out)
+    except OSError as error:
+        output.fail(f"{out} can't be written: {error.strerror}")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
