@@ -11,11 +11,13 @@ import structlog
 
 from remediation import RemediatorBootstrap, Settings
 from remediation.authoring import CallHost, DeleteFile, Finding, Handles, Plan, Runbook, RunbookSpec, Verdict, hookimpl
+from remediation.cli.hosting import settle_memory
 
 
 def quiet() -> None:
     """Log warnings and worse only: the terminal is not what is measured."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    settle_memory()  # as `remediation run` does
 
 
 class StaleLock(Runbook):
