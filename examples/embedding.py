@@ -107,6 +107,7 @@ async def main(linger: bool) -> None:
     boot = RemediatorBootstrap(Settings.load("remediation.toml"), plugins=[MailRunbooks()])
     boot.controls.register("resume", outbox.resume, idempotent=True)
     async with outbox.delivering(), boot.start() as host:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, host.stop)
         outbox.stick()
         (outbox.waiting / "to-ada").write_text("Dear Ada")
         reported = await host.report(
@@ -116,7 +117,6 @@ async def main(linger: bool) -> None:
         print(f"{incident.status}: {incident.reason}", flush=True)
         print("sent:", *sorted(mail.name for mail in outbox.sent.iterdir()), flush=True)
         if linger:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, host.stop)
             await host.stopped()
 
 
