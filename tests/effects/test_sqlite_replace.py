@@ -118,6 +118,20 @@ async def test_it_is_refused_while_somebody_has_it_open(wal: bool, world: Effect
     assert databases.sides(path) == before
 
 
+async def test_a_process_that_holds_the_old_file_afterwards_is_named(world: EffectWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = damaged(world)
+    effect = await effect_on(path, world)
+    prepared = await prepare(effect, world)
+    monkeypatch.setattr(ReplaceDatabase, "_wait_until_closed", _not_at_all)
+    with path.open("rb"):
+        output = await effect.apply(world, prepared)
+    assert [told.split(" ")[0] for told in output.late] == [str(os.getpid())]
+
+
+async def _not_at_all(*_: object) -> None:
+    """As if the process had come right after the look."""
+
+
 async def test_reverting_is_refused_while_somebody_has_it_open(world: EffectWorld) -> None:
     path = damaged(world)
     effect = await effect_on(path, world)

@@ -62,8 +62,7 @@ class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
     spec: ClassVar[RunbookSpec] = RunbookSpec(
         id="sqlite-corruption",
         handles=(Handles(code="SQLITE_CORRUPT"),),
-        # Stopping a unit reaches the machine; every other plan only the processes that use the database.
-        blast_radius="machine",
+        blast_radius="process",
         reversibility="partial",
         level="patch",
         timeouts=Timeouts(decide=timedelta(seconds=120), apply=timedelta(seconds=120), verify=timedelta(seconds=60)),
@@ -105,7 +104,7 @@ class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
             if facts.around.declared:
                 return _let_go(path, facts.around, choice)
             return await _replacement(ctx, path, found, [])
-        again = _resume(facts.around)
+        again = _resume(path, facts.around)
         used = await _users(ctx, path)
         if used.someone:
             if epoch_ms(ctx.now()) - ctx.last_effect_at < _PATIENCE_MS:
@@ -139,13 +138,11 @@ class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
         if seen.journal_mode != written.journal_mode:
             return Verdict.failed(f"the journal mode is {seen.journal_mode}, and was {written.journal_mode}")
         if late := _late(ctx):
-            return Verdict.inconclusive(
-                f"{late} opened the damaged file in the moment it was replaced; restart that, then close the incident"
-            )
-        rows = sum(count or 0 for _, count in written.rows)
+            return Verdict.inconclusive(f"{late} opened the damaged file as it was replaced; restart that, then close the incident")
+        rows, tables = sum(count or 0 for _, count in written.rows), len(written.rows)
         lost = ctx.plan.loses if ctx.plan is not None else ""
         return Verdict.healthy(
-            f"{rows} rows in {len(written.rows)} tables pass integrity_check, and a write survived reopening; "
+            f"{rows} rows in {tables} table{'s' if tables != 1 else ''} pass integrity_check, and a write survived reopening; "
             + (f"lost: {lost}" if lost else "nothing was lost"),
             [ctx.plan.summary if ctx.plan is not None else "", *_kept(replaced)],
         )
@@ -236,7 +233,7 @@ def _chosen(found: Salvage) -> Choice:
 
 
 def _let_go(path: Path, around: Around, choice: Choice) -> Plan:
-    first: Effect[Any, Any] = CallHost(control=around.quiesce)
+    first: Effect[Any, Any] = CallHost(control=around.quiesce, args={"path": str(path)})
     prefixes: tuple[tuple[str, ...], ...] = ()
     if around.unit:
         prefixes = (("systemctl", "start", around.unit),)
@@ -257,10 +254,10 @@ def _let_go(path: Path, around: Around, choice: Choice) -> Plan:
     )
 
 
-def _resume(around: Around) -> list[Effect[Any, Any]]:
+def _resume(path: Path, around: Around) -> list[Effect[Any, Any]]:
     if around.unit:
         return [RunCommand(argv=("systemctl", "start", around.unit), undo=("systemctl", "stop", around.unit))]
-    return [CallHost(control=around.resume)] if around.resume else []
+    return [CallHost(control=around.resume, args={"path": str(path)})] if around.resume else []
 
 
 async def _replacement(ctx: RemediationContext, path: Path, found: Salvage, again: Sequence[Effect[Any, Any]]) -> Plan:
@@ -273,7 +270,7 @@ async def _replacement(ctx: RemediationContext, path: Path, found: Salvage, agai
     ]
     chosen = choice.chosen
     largest = sorted(chosen.rows.items(), key=lambda pair: -pair[1])[:_TABLES_CHECKED]
-    replace = ReplaceDatabase(path=path, content=await ctx.keep(ctx.scratch / chosen.file), damaged=tuple(kept), origin=chosen.told)
+    replace = ReplaceDatabase(path=path, content=await ctx.keep(salvager.file(chosen)), damaged=tuple(kept), origin=chosen.told)
     check = CheckDatabaseWrite(path=path, journal_mode=salvager.journal_mode(), rows=tuple(sorted(largest)))
     return Plan(replace, check, *again, summary=capped("; ".join(choice.lines), 2000), loses=choice.loses)
 

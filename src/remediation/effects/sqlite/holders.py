@@ -56,9 +56,14 @@ def holders(path: Path) -> Holders:
     return holding([identity for suffix in SUFFIXES if (identity := identity_of(side(path, suffix)))], shared=_shared(path))
 
 
-def holding(identities: Iterable[tuple[int, int]], *, shared: bool = False) -> Holders:
+def holding(identities: Iterable[tuple[int, int]], *, shared: bool = False, own: int = -1) -> Holders:
     """
-    Who has one of these files open, by device and inode; `shared`: other users could.
+    Who has one of these files open.
+
+    Args:
+        identities: Device and inode of each.
+        shared: Other users could open them.
+        own: A descriptor of this process that does not count.
 
     Raises:
         EffectError: this system doesn't tell.
@@ -70,7 +75,7 @@ def holding(identities: Iterable[tuple[int, int]], *, shared: bool = False) -> H
     found, hidden, hidden_root = [], 0, 0
     for pid in psutil.pids():
         try:
-            if wanted & _open_files(pid):
+            if wanted & _open_files(pid, own if pid == os.getpid() else -1):
                 found.append(_holder(pid))
         except PermissionError:
             owner = _owner(pid)
@@ -90,10 +95,12 @@ def identity_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _open_files(pid: int) -> set[tuple[int, int]]:
+def _open_files(pid: int, but: int) -> set[tuple[int, int]]:
     folder = f"/proc/{pid}/fd"
     found = set()
     for name in os.listdir(folder):
+        if name == str(but):
+            continue
         try:
             told = os.stat(f"{folder}/{name}")
         except OSError:

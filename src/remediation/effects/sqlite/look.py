@@ -191,6 +191,7 @@ def _examine(database: sqlite3.Connection, answer: dict[str, Any], until: float,
         try:
             said = [line for row in _checked(database, answer, *how) for line in str(row[0]).split("\n")]
             said = [line for line in said if line != "ok" and not line.startswith("*** in database")]
+            said.sort(key=lambda line: "never used" in line)  # what follows of the others tells least
         except sqlite3.Error as error:
             state, reason = _classified(error)
             if state != "corrupt":

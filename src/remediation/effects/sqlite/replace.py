@@ -12,6 +12,7 @@ The ``-shm`` is kept and restored, but never compared: it is a cache that every 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from remediation.effects.placing import Place, carry, roll_back
 from remediation.effects.renaming import remove_if_there
 from remediation.effects.sqlite import children
 from remediation.effects.sqlite.children import SUFFIXES, FileDigest, side
-from remediation.effects.sqlite.holders import Holders, holders, holding, identity_of
+from remediation.effects.sqlite.holders import Holders, holders, holding
 from remediation.errors import EffectConflict, EffectError, EffectRefused
 from remediation.model.base import Frozen
 from remediation.model.plan import BlobRef, Probe, Promise
@@ -121,9 +122,7 @@ class ReplaceDatabase(Effect[ReplacePrepared, ReplaceOutput]):
             raise EffectConflict(
                 f"{shown(self.path)} is no longer as it was when the plan was made; it was left alone, make a new plan"
             )
-        old = identity_of(self.path)
-        await anyio.to_thread.run_sync(self._put_in_place, context, prepared)
-        late = await anyio.to_thread.run_sync(holding, [old] if old else [])
+        late = await anyio.to_thread.run_sync(self._replace, context, prepared)
         return ReplaceOutput(
             kept=tuple((item.suffix, str(context.blobs.path(item.blob))) for item in self.damaged),
             late=tuple(holder.told() for holder in late.others),
@@ -164,6 +163,18 @@ class ReplaceDatabase(Effect[ReplacePrepared, ReplaceOutput]):
 
     # -- in a worker thread, while nobody has the database open
     # -----------------------------------------------------------------------
+
+    def _replace(self, context: EffectContext, prepared: ReplacePrepared) -> Holders:
+        """Put the new database in place; who has the old one open after that."""
+        with context.roots.open_parent(self.path) as (parent, name):
+            # Keeps the inode from being given to another file. O_PATH: closing it leaves everybody's locks alone.
+            old = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            found = os.fstat(old)
+            self._put_in_place(context, prepared)
+            return holding([(found.st_dev, found.st_ino)], own=old)
+        finally:
+            os.close(old)
 
     def _put_in_place(self, context: EffectContext, prepared: ReplacePrepared) -> None:
         before = dict(prepared.before)

@@ -71,6 +71,12 @@ class Choice(Frozen):
     """The details, for people."""
 
 
+def amount(candidate: Candidate) -> str:
+    """How much is in it, for people."""
+    tables = len(candidate.rows)
+    return f"{candidate.total} rows in {tables} table{'s' if tables != 1 else ''}"
+
+
 def better(salvages: Sequence[Candidate]) -> Candidate | None:
     """The salvage that keeps most: a whole one, else the one with the most rows, else the first."""
     return max(salvages, key=lambda item: (item.whole, item.total), default=None)
@@ -102,7 +108,7 @@ def _goes_first(salvage: Candidate, backup: Candidate) -> bool:
 def _of_salvage(salvage: Candidate, backup: Candidate | None, differences: Sequence[Difference], before: LastGood) -> Choice:
     short = _short(salvage.rows, before.rows)
     lost = sum(short.values())
-    lines = [f"taken: {salvage.told}, {salvage.total} rows in {len(salvage.rows)} tables", *salvage.notes]
+    lines = [f"taken: {salvage.told}, {amount(salvage)}", *salvage.notes]
     lines += [f"{name}: {salvage.rows.get(name, 0)} of the {before.rows[name]} rows at the last good check" for name in short]
     if backup is not None:
         lines.append(f"left: {backup.told}, {backup.total} rows")
@@ -125,7 +131,7 @@ def _of_backup(backup: Candidate, salvage: Candidate | None, differences: Sequen
     newer = {item.name: item.only_left for item in differences if item.only_left}
     differ = {item.name: item.differ for item in differences if item.differ}
     contained = salvage is not None and all(item.told for item in differences) and not newer and not differ
-    lines = [f"taken: {backup.told}, {backup.total} rows in {len(backup.rows)} tables", *backup.notes]
+    lines = [f"taken: {backup.told}, {amount(backup)}", *backup.notes]
     if salvage is None:
         lines.append("nothing could be salvaged from the damaged database")
     else:

@@ -22,9 +22,9 @@ class Around(Frozen):
     backups: tuple[str, ...] = ()
     """Absolute glob patterns of backup files (whole SQLite databases)."""
     quiesce: str = ""
-    """A control of the host that makes every process close the database; it returns when they have."""
+    """A control of the host that makes every process close the database; it is called with ``path=``, and returns when they have."""
     resume: str = ""
-    """The control that lets them open it again."""
+    """The control that lets them open it again, called with ``path=``. Each should be registered with the other as its undo."""
     unit: str = ""
     """Instead of controls: a systemd unit that is stopped and started."""
 

@@ -31,7 +31,7 @@ def recover(source: str, target: str, settings: dict[str, Any]) -> dict[str, Any
     """Recover `source` into `target`; `done` is whether that worked, `reason` why not."""
     shell = shutil.which("sqlite3")
     if shell is None:
-        return {"done": False, "reason": "there is no sqlite3 shell"}
+        return {"done": False, "reason": "there is no sqlite3 shell on PATH"}
     lost = f"lost_{secrets.token_hex(8)}"
     quiet = [shell, "-batch", "-init", "/dev/null"]
     command = f".recover --ignore-freelist --lost-and-found {lost}"
@@ -49,7 +49,10 @@ def recover(source: str, target: str, settings: dict[str, Any]) -> dict[str, Any
                 pass
         writing.wait()
         if reading.wait() != 0 or writing.returncode < 0:
-            return {"done": False, "reason": f"{shell} .recover failed: {said[:300]}"}
+            return {
+                "done": False,
+                "reason": f"the .recover of {shell} does not work ({said[:300]}); many distributions build it without what that needs",
+            }
     unattributed = _without_lost_rows(target, lost, settings)
     missing = sorted(_names(source) - _names(target))
     return {"done": True, "reason": "", "unattributed": unattributed, "problems": [f"{name} is missing" for name in missing]}

@@ -7,6 +7,7 @@ Nothing outside of scratch is changed. Scratch must hold about five times the da
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -56,9 +57,13 @@ class Salvager:
         self._ctx = ctx
         self._path = path
         self._known = known
-        self._folder = ctx.scratch
+        self._folder = ctx.scratch / "salvage"
         self._notes: list[str] = []
         self._schema_whole = True
+
+    def file(self, candidate: Candidate) -> Path:
+        """Where a candidate lies."""
+        return self._folder / candidate.file
 
     def damaged(self, suffix: str = "") -> Path:
         """A kept copy of the damaged file, byte for byte."""
@@ -81,6 +86,7 @@ class Salvager:
             earlier = Salvage.model_validate_json((self._folder / _REPORT).read_bytes())
             if earlier.fits(now):
                 return earlier
+        await anyio.to_thread.run_sync(self._start_anew)
         files = await self._copy_damaged(moving=moving)
         salvages, header = await self._from_damaged(files)
         best = better(salvages)
@@ -96,6 +102,10 @@ class Salvager:
         return found
 
     # -- the damaged database
+
+    def _start_anew(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700)
 
     async def _copy_damaged(self, *, moving: bool) -> dict[str, FileDigest]:
         for _ in range(_TRIES):
@@ -174,7 +184,7 @@ class Salvager:
             self._notes.append(f"SQLite's .recover was ended: {error}")
             return None
         if not answer["done"]:
-            self._notes.append(f"SQLite's own .recover was not used: {answer['reason']}")
+            self._notes.append(f"SQLite's own .recover was of no use: {answer['reason']}")
             return None
         if answer["unattributed"]:
             self._notes.append(f"SQLite's .recover found {answer['unattributed']} rows that belong to no table any more")
