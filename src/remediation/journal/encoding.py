@@ -102,6 +102,24 @@ def record(row: Row) -> Record:
     return Record(head, decode(row.type, row.body))
 
 
+def check_texts(*texts: str | None) -> None:
+    """
+    Refuse what can't stand in a leaf.
+
+    Raises:
+        NotCanonical: an empty text, or one with lone surrogates.
+
+    """
+    for text in texts:
+        if text is None or (text and text.isascii()):
+            continue
+        try:
+            if not text.encode():
+                raise NotCanonical("an empty text can't stand in the frame of an entry; leave it out")
+        except UnicodeEncodeError as error:
+            raise NotCanonical("a text in the frame of an entry holds a lone surrogate") from error
+
+
 def derived_id(event_id: str, index: int) -> str:
     """The id of the entry number `index` of an append with `event_id`."""
     return event_id if index == 0 else hashlib.sha256(f"{event_id}:{index}".encode()).hexdigest()[:32]

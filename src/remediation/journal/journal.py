@@ -60,6 +60,7 @@ class IntentJournal(JournalReader):
         self._progress = _Progress()
         self._broken: Exception | None = None
         self._closing = False
+        self._ending = asyncio.Event()
         self._closed = asyncio.Event()
         self._placing = Placing()
         self._unpublished = ""
@@ -108,10 +109,18 @@ class IntentJournal(JournalReader):
     async def close(self) -> None:
         """Finish what is queued, write `head.note`, close. Later appends raise `JournalUnavailable`."""
         if self._closing:
+            await self._closed.wait()
             return
         self._closing = True
         self._wake.set()
-        self._closed.set()
+        self._ending.set()
+        try:
+            await self._finish()
+        finally:
+            self._closed.set()
+            self._progress.announce(self._progress.committed)
+
+    async def _finish(self) -> None:
         await asyncio.gather(*self._tasks)
         with contextlib.suppress(JournalError, OSError):
             await self.publish()
@@ -123,7 +132,6 @@ class IntentJournal(JournalReader):
         finally:
             self._lock.release()
             self._lock.close()
-        self._progress.announce(self._progress.committed)
 
     @property
     def size(self) -> int:
@@ -152,6 +160,7 @@ class IntentJournal(JournalReader):
             raise JournalUnavailable("the journal is closed")
         if not entries or not stream or len(stream) > encoding.STREAM_CAP:
             raise NotCanonical(f"an append needs entries and a stream of 1 to {encoding.STREAM_CAP} characters")
+        encoding.check_texts(stream, actor or None, causation, correlation, event_id)
         drafts = [encoding.draft(entry) for entry in entries]
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         frame = (actor or self._actor, causation, correlation)
@@ -180,6 +189,8 @@ class IntentJournal(JournalReader):
             JournalError: it still can't be used.
 
         """
+        if self._closing:
+            raise JournalUnavailable("the journal is closed")
         if self._broken is None and self._lock.size_hint() == self._tree.size:
             return
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
@@ -196,14 +207,15 @@ class IntentJournal(JournalReader):
 
         """
         if self._unpublished:
-            note = self._unpublished
             await self._lock.acquire()
             try:
-                await asyncio.to_thread(self._head.advance, note)
+                # Taken under the lock: a commit in between would have thinned this checkpoint out, and published ones are kept.
+                note = self._unpublished
+                if note:
+                    await asyncio.to_thread(self._head.advance, note)
+                self._unpublished = ""
             finally:
                 self._lock.release()
-            if self._unpublished == note:
-                self._unpublished = ""
         return self._head.read()
 
     async def _write_on(self) -> None:
@@ -332,7 +344,7 @@ class IntentJournal(JournalReader):
     async def _publish_on(self) -> None:
         while not self._closing:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), HEAD_PACE)
+                await asyncio.wait_for(self._ending.wait(), HEAD_PACE)
             if self._unpublished and self._broken is None:
                 try:
                     await self.publish()
@@ -341,12 +353,15 @@ class IntentJournal(JournalReader):
 
     async def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
         """Stored entries with seq > `after`, then each new one, also of other processes; ends when the journal closes."""
-        while True:
-            async for made in self.read(after=after):
-                after = made.seq
-                yield made
-            if self._closing:
-                return
+        while not self._closing:
+            try:
+                async for made in self.read(after=after):
+                    after = made.seq
+                    yield made
+            except JournalUnavailable:
+                if self._ending.is_set():
+                    return
+                raise
             moved = self._progress.moved
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(moved.wait(), 0.05)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from remediation.errors import ExpectationFailed, IdConflict
@@ -28,6 +28,16 @@ class Request:
     event_id: str | None
     future: asyncio.Future[Position]
 
+    def ids(self) -> list[str]:
+        """
+        The ids of the entries.
+
+        With an event id, these derive from it, and one more follows: an entry that has it came with a longer append.
+        """
+        if self.event_id is None:
+            return [secrets.token_hex(16) for _ in self.drafts]
+        return [derived_id(self.event_id, index) for index in range(len(self.drafts) + 1)]
+
     def answer(self, position: Position) -> None:
         """Tell the caller, if it still waits."""
         if not self.future.done():
@@ -35,8 +45,13 @@ class Request:
 
     def refuse(self, error: Exception) -> None:
         """Tell the caller that nothing was appended, if it still waits."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if self.future.done():
+            return
+        if isinstance(error, StopIteration):  # which no future can hold
+            wrapped = RuntimeError("the guard of an append raised StopIteration")
+            wrapped.__cause__ = error
+            error = wrapped
+        self.future.set_exception(error)
 
 
 class Placing:
@@ -44,8 +59,9 @@ class Placing:
 
     def __init__(self) -> None:
         self._lengths: dict[str, int] = {}
+        self._believed: set[str] = set()
         self._found: dict[str, Row] = {}
-        self._fresh: dict[str, tuple[Position, Draft]] = {}
+        """Stored rows, and those of this batch, by the ids that the batch asks for."""
 
     def forget(self) -> None:
         """Know nothing."""
@@ -63,21 +79,27 @@ class Placing:
         `trusting` believes callers that expect no stream: storage refuses the commit when one is wrong, and then it is not trusted.
         """
         self._found = {}
-        self._fresh = {}
+        for stream in self._believed:
+            # Nothing was stored there after all, so nothing has shown that it was empty.
+            if self._lengths.get(stream) == 0:
+                del self._lengths[stream]
         if len(self._lengths) > _REMEMBERED:
             self._lengths.clear()
-        unknown = set()
+        unknown: set[str] = set()
+        believed: set[str] = set()
         for request in batch:
             if request.drafts and request.stream not in self._lengths:
-                if trusting and request.expected is NO_STREAM:
-                    self._lengths[request.stream] = 0
-                else:
-                    unknown.add(request.stream)
+                (believed if trusting and request.expected is NO_STREAM else unknown).add(request.stream)
+        self._believed = believed - unknown
+        self._lengths.update(dict.fromkeys(self._believed, 0))
         if unknown:
             self._lengths.update(await store.stream_lengths(sorted(unknown)))
-        ids = [request.event_id for request in batch if request.event_id is not None]
-        if ids:
-            self._found = dict(await store.by_ids(ids))
+        named = [(request.event_id, request) for request in batch if request.event_id is not None]
+        if named:
+            self._found = dict(await store.by_ids([name for name, _ in named]))
+            more = [id_ for name, request in named if not trusting or name in self._found for id_ in request.ids()[1:]]
+            if more:
+                self._found.update(await store.by_ids(more))
 
     def place(self, request: Request, origin: str, seq: int, time: str) -> tuple[Position, list[tuple[Row, Record]]]:
         """
@@ -89,7 +111,8 @@ class Placing:
         """
         if not request.drafts:
             return Position(seq - 1, 0), []
-        if request.event_id is not None and (position := self._earlier(request)):
+        ids = request.ids()
+        if request.event_id is not None and (position := self._earlier(request, ids)):
             return position, []
         stream = request.stream
         length = self._lengths[stream]
@@ -100,13 +123,12 @@ class Placing:
             request.guard()
         result = []
         for index, prepared in enumerate(request.drafts):
-            event_id = derived_id(request.event_id, index) if request.event_id else secrets.token_hex(16)
             result.append(
                 place(
                     prepared,
                     origin=origin,
                     seq=seq + index,
-                    event_id=event_id,
+                    event_id=ids[index],
                     stream=stream,
                     stream_seq=length + index,
                     time=time,
@@ -114,22 +136,25 @@ class Placing:
                 )
             )
         self._lengths[stream] = length + len(result)
-        position = Position(seq, length)
         if request.event_id is not None:
-            self._fresh[request.event_id] = (position, request.drafts[0])
-        return position, result
+            self._found.update((row.event_id, row) for row, _ in result)
+        return Position(seq, length), result
 
-    def _earlier(self, request: Request) -> Position | None:
-        if request.event_id is None:
+    def _earlier(self, request: Request, ids: Sequence[str]) -> Position | None:
+        rows = [self._found.get(id_) for id_ in ids]
+        first = rows[0]
+        *own, beyond = rows
+        if first is None:
+            if any(own):
+                raise IdConflict(f"an id that follows from {request.event_id} belongs to another entry; use a new id")
             return None
-        first = request.drafts[0]
-        if row := self._found.get(request.event_id):
-            if (row.stream, row.type) != (request.stream, first.entry.type) or row.body not in (None, first.body):
-                raise IdConflict(f"entry {request.event_id} exists already (seq {row.seq}) with other content; use a new id")
-            return Position(row.seq, row.stream_seq)
-        if fresh := self._fresh.get(request.event_id):
-            position, earlier = fresh
-            if earlier.body != first.body or earlier.entry.type != first.entry.type:
-                raise IdConflict(f"entry {request.event_id} was just appended with other content; use a new id")
-            return position
-        return None
+        longer = beyond is not None and beyond.stream == request.stream
+        pairs = zip(request.drafts, own, strict=True)
+        if longer or not all(row is not None and _same(prepared, row, request.stream) for prepared, row in pairs):
+            raise IdConflict(f"entry {request.event_id} exists already (seq {first.seq}) with other content; use a new id")
+        return Position(first.seq, first.stream_seq)
+
+
+def _same(prepared: Draft, row: Row, stream: str) -> bool:
+    # An erased body can't be compared any more; its place and type have to do.
+    return (row.stream, row.type) == (stream, prepared.entry.type) and row.body in (None, prepared.body)
