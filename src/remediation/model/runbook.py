@@ -179,7 +179,8 @@ class Wait(Frozen):
     reason: str
 
     def __init__(self, delay: Any, reason: str) -> None:
-        super().__init__(**{"delay": parse_duration(delay), "reason": _line(reason)})
+        fields = {"delay": parse_duration(delay), "reason": _line(reason)}
+        super().__init__(**fields)
 
 
 class Bounds(Frozen):

@@ -225,7 +225,7 @@ class SqliteJournalStore:
         if isinstance(error, sqlite3.DatabaseError) and re.search("malformed|not a database|corrupt", str(error)):
             return JournalDamaged(f"{self._path} is damaged ({error}); `remediation journal verify` says what is still proven")
         return JournalUnavailable(
-            f"the journal {self._path} can't be used: {error}. Nothing more is applied until it can; check disk space, permissions and mounts"
+            f"the journal {self._path} can't be used: {error}. Nothing more is applied until it can; check disk space and permissions"
         )
 
 
