@@ -529,7 +529,19 @@ async def test_a_working_tree_that_the_repository_places_elsewhere_is_not_used(w
     assert (repository.path / "page.html").read_text() == "<h1>Mended</h1>\n"
 
 
-async def test_somebody_elses_repository_is_no_obstacle(world: EffectWorld, repository: Repository) -> None:
+async def test_somebody_elses_repository_is_refused_unless_it_is_shared(
+    world: EffectWorld, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(EffectRefused, match="belongs to user"):
+        await commit(repository).prepare(world)
+    repository("config", "core.sharedRepository", "group")
+    await carry_out(commit(repository), world)
+    assert repository.status() == ""
+
+
+async def test_somebody_elses_shared_repository_is_no_danger_to_git(world: EffectWorld, repository: Repository) -> None:
+    repository("config", "core.sharedRepository", "group")
     if os.geteuid() == 0:
         for path in [repository.path, *repository.path.rglob("*")]:
             os.lchown(path, 4321, 4321)

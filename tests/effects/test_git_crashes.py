@@ -181,3 +181,27 @@ async def test_what_somebody_changed_after_the_kill_is_left_alone_until_they_set
     (world.root / "site" / "page").write_text("one\n")
     await effect.revert(world, prepared, None)
     assert clean(world)
+
+
+async def test_what_somebody_staged_after_removing_the_lock_by_hand_is_kept(
+    tmp_path: Path, crasher: Crasher, template: Path
+) -> None:
+    world = fresh(template, tmp_path / "world")
+    effect = effect_for(world)
+    prepared = await prepare(effect, world)
+    steps = 40
+    while True:
+        world = fresh(template, tmp_path / "world")
+        prepared = await prepare(effect, world)
+        said = crasher.run("apply", effect, prepared, world.base, key=KEY, stop=steps)
+        assert said["killed"], "it was never seen between the commit point and the end"
+        if git(world, "rev-parse", "HEAD").strip() == prepared.commit:
+            break
+        steps += 1
+    site = world.root / "site"
+    (site / ".git" / "index.lock").unlink()
+    (site / "mine").write_text("mine")
+    git(world, "add", "mine")
+    await effect.apply(world, prepared)
+    assert git(world, "status", "--porcelain") == "A  mine\n"
+    assert await effect.probe(world, prepared) is Probe.APPLIED

@@ -18,7 +18,7 @@ from remediation.effects.fields import AbsolutePath, shown, touched
 from remediation.effects.filestate import FileState, examine_and_keep, told
 from remediation.effects.folders import folders_for, missing_folders, remove_folders
 from remediation.effects.placing import Content, Place, carry, judge, take_back
-from remediation.errors import EffectError
+from remediation.errors import EffectError, OutsideRoots
 from remediation.model.plan import BlobRef, Probe, Promise
 from remediation.ports.effect import BlobStore, Effect, EffectContext, Output, Prepared, Touches
 
@@ -118,9 +118,15 @@ class FileChange(Effect[FilePrepared, FileOutput], abc.ABC):
         try:
             with told("look at", self.path), place(context, self.path) as target:
                 return judge(target, prepared.before, prepared.after)
-        except EffectError:
-            gone = missing_folders(context.roots, context.roots.check(self.path))
-            return Probe.NOT_APPLIED if gone and not prepared.before.exists and prepared.after.exists else Probe.UNKNOWN
+        except (EffectError, OutsideRoots):
+            made = prepared.after.exists and not prepared.before.exists
+            return Probe.NOT_APPLIED if made and self._folder_is_missing(context) else Probe.UNKNOWN
+
+    def _folder_is_missing(self, context: EffectContext) -> bool:
+        try:
+            return bool(missing_folders(context.roots, context.roots.check(self.path)))
+        except OutsideRoots:
+            return False
 
     def _revert(self, context: EffectContext, prepared: FilePrepared) -> None:
         in_time(context, f"undo: {self.describe()}")

@@ -87,28 +87,54 @@ class Advance:
             commit = await self.make(self.git)
             await self.git.set_value(self.ref, commit, self.tip, f"remediation: {self.subject}")
             return commit
-        resuming = self.hold.take()
+        hold = self.hold
+        resuming = hold.is_marked()
         try:
+            await in_thread(hold.take)
             current = await self.git.value(self.ref)
             if not (resuming and await done(current)):
-                current = await self._advance(self.hold, current, resuming)
+                current = await self._advance(hold, current, resuming)
+            await self.complete(hold, stale=resuming)
         except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await self._give_up(self.hold, error, done, list(self.steps) if resuming else self.carried)
+            if hold.is_held():
+                with anyio.CancelScope(shield=True):
+                    await self._give_up(hold, error, done, list(self.steps) if resuming else self.carried)
             raise
-        self.hold.install_index()
-        await in_thread(remove_folders, self.git.context.roots, self.emptied)
-        self.hold.release()
         return current
+
+    async def complete(self, hold: Hold, *, stale: bool) -> None:
+        """
+        Do what comes after the commit point.
+
+        Args:
+            hold: The lock, held.
+            stale: Whether the lock may have been gone meanwhile, so that the index may be another one by now.
+
+        """
+        if stale:
+            found = await staged(self.git, [step.path for step in self.steps])
+            if all(found[step.path] in (step.old, step.new) for step in self.steps):
+                await self._begin_index(hold)
+            else:
+                await in_thread(hold.discard_index)
+        await in_thread(self._finish, hold)
+
+    def _finish(self, hold: Hold) -> None:
+        hold.install_index()
+        remove_folders(self.git.context.roots, self.emptied)
+        hold.release()
+
+    async def _begin_index(self, hold: Hold) -> None:
+        await in_thread(hold.begin_index)
+        private = self.git.with_variables(GIT_INDEX_FILE=str(hold.index))
+        await change_index(private, {step.path: step.new for step in self.steps}, self.tip)
 
     async def _advance(self, hold: Hold, current: str, resuming: bool) -> str:
         if current != self.tip:
             raise EffectConflict(f"{self.ref} was moved by somebody else since the plan was made; make a new plan")
         await self._look(resuming)
         commit = await self.make(self.git)
-        hold.begin_index()
-        private = self.git.with_variables(GIT_INDEX_FILE=str(hold.index))
-        await change_index(private, {step.path: step.new for step in self.steps}, self.tip)
+        await self._begin_index(hold)
         await in_thread(self._carry, resuming)
         await self.git.set_value(self.ref, commit, self.tip, f"remediation: {self.subject}")
         return commit
@@ -153,8 +179,7 @@ class Advance:
         patient = replace(self, git=replace(self.git, spare=_SPARE))
         try:
             if await done(await patient.git.value(self.ref)):
-                hold.install_index()
-                hold.release()
+                await patient.complete(hold, stale=True)
             else:
                 await patient.put_back(hold, begun)
         except (RemediationError, OSError) as second:
@@ -171,7 +196,7 @@ class Advance:
 
         """
         await in_thread(self._restore, begun)
-        hold.release()
+        await in_thread(hold.release)
 
     def _restore(self, begun: Sequence[Step]) -> None:
         context = self.git.context

@@ -235,12 +235,11 @@ class GitCommit(Effect[GitPrepared, GitOutput]):
         hold = Hold(git.location, git.context.key)
         if not prepared.checked_out or not hold.is_marked():
             return
-        hold.take()
+        await in_thread(hold.take)
+        advance = self._forward(git, prepared)
         if await git.holds(prepared.commit, await git.value(prepared.ref)):
-            hold.install_index()
-            hold.release()
+            await advance.complete(hold, stale=True)
         else:
-            advance = self._forward(git, prepared)
             await advance.put_back(hold, advance.steps)
 
     def _files_are_known(self, git: Git, prepared: GitPrepared) -> bool:

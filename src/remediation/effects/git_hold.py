@@ -41,41 +41,38 @@ class Hold:
         """Whether an earlier run was interrupted (or is running)."""
         return self.folder.is_dir()
 
-    def take(self) -> bool:
+    def take(self) -> None:
         """
-        Mark and lock.
-
-        Returns:
-            Whether an earlier run was interrupted, so that part of the change may be there.
+        Mark and lock; what is marked and locked already stays so.
 
         Raises:
             EffectConflict: somebody else holds the lock; nothing was changed.
 
         """
-        resuming = False
-        try:
-            self.folder.mkdir(mode=0o700)
-        except FileExistsError:
-            resuming = True
+        marked = self.is_marked()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         self._own.touch(mode=0o600)
         try:
             os.link(self._own, self._lock)
         except FileExistsError as error:
-            if not self._is_ours():
-                if not resuming:
+            if not self.is_held():
+                if not marked:
                     shutil.rmtree(self.folder)
                 raise EffectConflict(
                     f"somebody is working in {shown(self.location.work_tree)}: {shown(self._lock)} exists; nothing was changed. "
                     "If no git command is running there, remove that file"
                 ) from error
         _sync(self.location.git_dir)
-        return resuming
 
     def begin_index(self) -> None:
         """Copy the index, to be changed apart from the one that is in use."""
+        self.discard_index()
+        shutil.copyfile(self.location.git_dir / "index", self.index)
+
+    def discard_index(self) -> None:
+        """Forget the new index."""
         for leftover in (self.index, self.folder / "index.lock"):
             leftover.unlink(missing_ok=True)
-        shutil.copyfile(self.location.git_dir / "index", self.index)
 
     def install_index(self) -> None:
         """
@@ -94,7 +91,7 @@ class Hold:
 
     def release(self) -> None:
         """Unlock and remove the mark."""
-        if self._is_ours():
+        if self.is_held():
             self._lock.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         _sync(self.location.git_dir)
@@ -107,7 +104,8 @@ class Hold:
     def _lock(self) -> Path:
         return self.location.git_dir / "index.lock"
 
-    def _is_ours(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether the lock is there, and this effect's."""
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(os.lstat(self._own), os.lstat(self._lock))
         return False

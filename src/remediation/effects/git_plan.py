@@ -91,6 +91,7 @@ async def plan(git: Git, wish: Wish) -> GitPrepared:
         EffectConflict: somebody's uncommitted work is in the way, or nothing would change.
 
     """
+    await _refuse_foreign(git)
     ref, tip, base, checked_out = await _branch(git, wish.branch)
     old = await entries_of(git, base, list(wish.contents))
     missing = [path for path, content in wish.contents.items() if content is None and not old[path].oid]
@@ -117,6 +118,16 @@ async def plan(git: Git, wish: Wish) -> GitPrepared:
         files=tuple(files.values()),
         patch=capped(printable(patch, newlines=True), PATCH_CAP),
     )
+
+
+async def _refuse_foreign(git: Git) -> None:
+    """A commit leaves folders that only its maker may write to; git shares them between users only where it is told to."""
+    owner = os.stat(git.location.common_dir).st_uid
+    if owner != os.geteuid() and not await git.find("config", "--get", "core.sharedRepository"):
+        raise EffectRefused(
+            f"{shown(git.location.common_dir)} belongs to user {owner}, who could not commit there any more afterwards; run the host "
+            "as that user, or share the repository (git config core.sharedRepository group)"
+        )
 
 
 async def _branch(git: Git, branch: str | None) -> tuple[str, str, str, bool]:

@@ -14,7 +14,7 @@ from remediation.effects.file_change import FileOutput, in_thread, in_time
 from remediation.effects.filestate import FileState, examine, glance, told
 from remediation.effects.folders import folders_for, missing_folders, remove_folders
 from remediation.effects.renaming import remove_if_there, rename_new
-from remediation.errors import EffectConflict, EffectError, EffectRefused
+from remediation.errors import EffectConflict, EffectError, EffectRefused, OutsideRoots
 from remediation.model.plan import Probe, Promise
 from remediation.ports.effect import Effect, EffectContext, Prepared, Roots, Touches
 
@@ -94,7 +94,10 @@ class MoveFile(Effect[MovePrepared, FileOutput]):
         return FileOutput(sha256=prepared.state.sha256, size=prepared.state.size)
 
     def _probe(self, context: EffectContext, prepared: MovePrepared) -> Probe:
-        there, here = _look(context.roots, self.source), _look(context.roots, self.path)
+        try:
+            there, here = _look(context.roots, self.source), _look(context.roots, self.path)
+        except (EffectError, OutsideRoots):
+            return Probe.UNKNOWN
         if _both_names(there, here):
             return Probe.NOT_APPLIED if prepared.state.allows(here) else Probe.UNKNOWN
         if not there.exists and prepared.state.allows(here):
