@@ -61,11 +61,13 @@ def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
         severity=entry.severity,
         observed_at=max(incident.observed_at, entry.observed_at),
         counter_evidence_at=max(counter, incident.counter_evidence_at),
+        heard=incident.heard or (entry.why == "counter-evidence" and entry.observed_at > incident.last_effect_at),
     )
 
 
 def _cleared(incident: Incident, entry: DegradationCleared) -> Incident:
-    return changed(incident, cleared_at=max(incident.cleared_at, entry.observed_at))
+    heard = incident.heard or entry.observed_at > incident.last_effect_at
+    return changed(incident, cleared_at=max(incident.cleared_at, entry.observed_at), heard=heard)
 
 
 def _taken_in(incident: Incident, entry: IncidentOpened) -> Incident:
@@ -73,7 +75,8 @@ def _taken_in(incident: Incident, entry: IncidentOpened) -> Incident:
 
 
 def _waiting(incident: Incident, entry: IncidentWaiting) -> Incident:
-    return changed(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at)
+    waits = incident.waits + (entry.why in ("stage", "verify"))
+    return changed(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at, heard=False, waits=waits)
 
 
 def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
@@ -105,7 +108,8 @@ def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
         )
         attempts = (*incident.attempts, attempt)
     phase = Phase.ACTING if acted else Phase.DECIDING
-    return changed(incident, phase=phase, wait=None, attempts=attempts, skipped=tuple(skipped.items()), reason=_withheld(entry))
+    known = tuple(skipped.items())
+    return changed(incident, phase=phase, wait=None, waits=0, attempts=attempts, skipped=known, reason=_withheld(entry))
 
 
 def _withheld(entry: AttemptPlanned) -> str:
@@ -222,6 +226,7 @@ def _reopened(incident: Incident, entry: IncidentReopened) -> Incident:
         skipped=(),
         ladder=entry.ladder,
         history=(),
+        waits=0,
         fresh_from=len(incident.attempts),
         cleared_at=0,
         counter_evidence_at=0,

@@ -108,6 +108,10 @@ class Incident:
     """Attempts before this index belong to the time before a reopening: they don't count towards the cap."""
     wait: IncidentWaiting | None = None
     waiting_since: int = 0
+    heard: bool = False
+    """Whether the reporter said something since the wait began that a verification has to know."""
+    waits: int = 0
+    """Waits that the runbook asked for since it last did something."""
     reports: int = 1
     observed_at: int = 0
     counter_evidence_at: int = 0

@@ -9,6 +9,10 @@ from remediation.core.incident import Attempt, Incident, Phase, Status
 from remediation.model.entries import IncidentSettled
 from remediation.model.runbook import Reversibility, RunbookSpec
 
+WAITS_CAP = 5000
+"""Waits that a runbook may ask for until it does something: one that only waits would keep its incident open for ever."""
+SHORTEST_WAIT_MS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class TakeIn:
@@ -115,7 +119,7 @@ def _woken(incident: Incident, *, paused: bool) -> bool:
         return not paused
     if wait is None or wait.why != "verify":
         return False
-    return max(incident.cleared_at, incident.counter_evidence_at) > max(incident.waiting_since, incident.last_effect_at)
+    return incident.heard
 
 
 def _within(attempt: Attempt) -> Step:
@@ -214,6 +218,8 @@ def to_revert(attempt: Attempt, doubtful: Sequence[str] = ()) -> tuple[str, ...]
 
 
 __all__ = [
+    "SHORTEST_WAIT_MS",
+    "WAITS_CAP",
     "Apply",
     "Decide",
     "Done",

@@ -102,7 +102,9 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
         ctx.advance(finding=finding)
     proposed = await call_step(registered.runbook, "action", ctx, seconds=seconds, clock=session.clock)
     if isinstance(proposed, Wait):
-        until = staff.now() + milliseconds(proposed.delay)
+        if session.case.fresh().waits >= progress.WAITS_CAP:
+            raise StepFault(f"action asked to wait {progress.WAITS_CAP} times, the last time {proposed.reason}")
+        until = staff.now() + max(progress.SHORTEST_WAIT_MS, milliseconds(proposed.delay))
         waiting = IncidentWaiting(until=until, why="stage", reason=proposed.reason, runbook=spec.id)
         await session.case.commit(waiting, before=session.used())
         return

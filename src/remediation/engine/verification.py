@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from remediation.context import RemediationContext
+from remediation.core import progress
 from remediation.core.incident import Attempt
 from remediation.engine.casefile import CaseFile
 from remediation.engine.registry import Registered
@@ -59,6 +60,8 @@ class Verification:
         """
         first = await self._sample()
         if isinstance(first, Wait):
+            if self._case.fresh().waits >= progress.WAITS_CAP:
+                return Verdict.inconclusive(f"verify asked to wait {progress.WAITS_CAP} times, the last time {first.reason}")
             await self._wait(first)
             return None
         if first.status == "failed" or not self._sustain:
@@ -143,7 +146,7 @@ class Verification:
             )
         await self._case.commit(
             IncidentWaiting(
-                until=self._now() + milliseconds(wait.delay),
+                until=self._now() + max(progress.SHORTEST_WAIT_MS, milliseconds(wait.delay)),
                 why="verify",
                 reason=wait.reason,
                 runbook=self._attempt.runbook,
