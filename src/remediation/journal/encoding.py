@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -80,21 +81,28 @@ def record(row: Row) -> Record:
 
     """
     try:
-        leaf = Leaf.parse(row.leaf)
-    except NotCanonical as error:
-        raise JournalDamaged(f"entry {row.seq}: {error}") from error
-    if (leaf.seq, leaf.id, leaf.stream, leaf.stream_seq, leaf.type, leaf.time) != (
-        row.seq,
-        row.event_id,
-        row.stream,
-        row.stream_seq,
-        row.type,
-        row.time,
-    ):
-        raise JournalDamaged(f"entry {row.seq}: its columns contradict its leaf")
-    head = EntryHead(
-        leaf.seq, leaf.id, leaf.stream, leaf.stream_seq, leaf.type, leaf.time, leaf.actor, leaf.causation, leaf.correlation
-    )
+        members = json.loads(row.leaf)
+        actor, causation, correlation = members["actor"], members["causation"], members["correlation"]
+        leaf = Leaf(
+            members["origin"],
+            row.seq,
+            row.event_id,
+            row.stream,
+            row.stream_seq,
+            row.type,
+            row.time,
+            actor,
+            causation,
+            correlation,
+            members["payload"],
+        )
+        # Writing the leaf anew from the columns is a third of the cost of parsing it strictly, and as strict.
+        same = leaf.encode() == row.leaf
+    except (ValueError, KeyError, TypeError) as error:
+        raise JournalDamaged(f"entry {row.seq}: its leaf can't be read ({type(error).__name__})") from error
+    if not same:
+        raise JournalDamaged(f"entry {row.seq}: its columns contradict its leaf, or its leaf is not canonical")
+    head = EntryHead(row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, actor, causation, correlation)
     if row.body is None or row.salt is None:
         return Record(head, None)
     if payload_digest(row.salt, row.body) != leaf.payload:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,8 +54,11 @@ def decode(type_: str, body: bytes) -> Entry:
     cls = _TYPES.get(type_)
     if cls is None:
         raise JournalTooNew(f"the journal holds an entry of type {type_!r}, which this release does not know; upgrade remediation")
-    fields = canonical.loads(body)
-    version = fields.pop("v", None)
+    try:
+        fields = json.loads(body)
+        version = fields.pop("v", None)
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise JournalTooNew(f"the journal holds a {type_} whose body this release can't read: {type(error).__name__}") from error
     if version != cls.v:
         raise JournalTooNew(f"the journal holds {type_} in version {version}, this release reads {cls.v}; upgrade remediation")
     try:
