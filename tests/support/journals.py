@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import resource
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,14 @@ def checkpoint_sizes(home: Home) -> list[int]:
 def entries_of(*values: object) -> list[Entry]:
     """Some entries of `said`."""
     return [said(value) for value in values]
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes: a write that would is cut short, or fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -20,7 +20,6 @@ from remediation.keys import SigningKey
 from remediation.ports.clock import Clock
 from remediation.proof.checkpoint import Checkpoint
 from remediation.proof.merkle import root_of
-from remediation.proof.note import Note
 from remediation.settings import Home, Settings
 from remediation.stores.sqlite import SqliteJournalStore, create
 
@@ -47,8 +46,7 @@ def initialise(settings: Settings) -> str:
             head.read()  # raises: a journal whose head is missing may have been rolled back
         origin = f"{settings.host.id}/remediation/{random.token_hex(6)}"
         head.advance(Checkpoint(origin, 0, root_of([])).sign([key.signer(origin)]))
-    note = head.read()
-    origin = Checkpoint.parse(Note.parse(note).text).origin
+    note, origin = head.read(), head.origin()
     if not home.journal.exists():
         create(home.journal, note)
     public = home.keys / "signing.vkey"
@@ -77,7 +75,7 @@ async def open_journal(home: Home, clock: Clock, *, state: HostState | None = No
     """
     key = SigningKey.load(home.signing_key)
     head = HeadNote(home.head_note)
-    origin = Checkpoint.parse(Note.parse(head.read()).text).origin
+    origin = head.origin()
     signer = key.signer(origin)
     actor = f"key:{signer.key.key_id.hex()}"
     store = SqliteJournalStore(home.journal)

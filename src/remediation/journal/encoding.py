@@ -98,7 +98,7 @@ def record(row: Row) -> Record:
         )
         # Writing the leaf anew from the columns is a third of the cost of parsing it strictly, and as strict.
         same = leaf.encode() == row.leaf
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise JournalDamaged(f"entry {row.seq}: its leaf can't be read ({type(error).__name__})") from error
     if not same:
         raise JournalDamaged(f"entry {row.seq}: its columns contradict its leaf, or its leaf is not canonical")

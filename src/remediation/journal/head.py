@@ -11,8 +11,9 @@ import os
 import threading
 from pathlib import Path
 
-from remediation.errors import JournalRolledBack
+from remediation.errors import JournalDamaged, JournalRolledBack, JournalUnavailable
 from remediation.proof.checkpoint import Checkpoint
+from remediation.proof.errors import NoteError
 from remediation.proof.note import Note
 
 
@@ -26,30 +27,55 @@ class HeadNote:
 
     def read(self) -> str:
         """
-        The note.
+        The note; its signature is not checked.
 
         Raises:
-            JournalRolledBack: it is missing or unreadable although the journal was initialised.
+            JournalRolledBack: it is missing although the journal was initialised.
+            JournalUnavailable: it can't be read.
+            JournalDamaged: it is no signed head.
 
         """
         try:
-            return self.path.read_text("utf-8")
-        except OSError as error:
+            note = self._content().decode()
+        except FileNotFoundError as error:
             raise JournalRolledBack(
-                f"{self.path} can't be read ({error.strerror}): without the last known head nobody can tell whether the journal was rolled "
-                "back. Restore it from where heads are anchored; if it is lost for good, `remediation journal recover` starts a new log"
+                f"{self.path} is missing: without the last known head nobody can tell whether the journal was rolled back. "
+                "Restore it from where heads are anchored; if it is lost for good, `remediation journal recover` starts a new log"
             ) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged(error) from error
+        self._parsed(note)
+        return note
+
+    def origin(self) -> str:
+        """
+        The name of the log whose head it is; its signature is not checked.
+
+        Raises:
+            JournalRolledBack, JournalUnavailable, JournalDamaged: as `read`.
+
+        """
+        return self._parsed(self.read()).origin
 
     def size(self) -> int:
-        """The size that the note states; -1 when there is no note."""
+        """
+        The size that the note states; -1 when there is no note.
+
+        Raises:
+            JournalUnavailable: it can't be read.
+            JournalDamaged: it is no signed head.
+
+        """
         try:
             found = os.stat(self.path)
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
-                self._size = Checkpoint.parse(Note.parse(self.path.read_bytes()).text).size
+                self._size = self._parsed(self._content()).size
                 self._seen = seen
         except FileNotFoundError:
             return -1
+        except OSError as error:
+            raise self._unreadable(error) from error
         return self._size
 
     def advance(self, note: str) -> None:
@@ -58,15 +84,19 @@ class HeadNote:
 
         Raises:
             OSError: it could not be written; the old head stands.
+            JournalUnavailable, JournalDamaged: the present one can't be read, and is not replaced.
 
         """
-        if Checkpoint.parse(Note.parse(note).text).size <= self.size():
+        self._seen = None  # inodes are reused and file times are coarse: only its content says what the file is
+        if self._parsed(note).size <= self.size():
             return
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             try:
-                os.write(descriptor, note.encode())
+                content = note.encode()
+                while content:  # a disk that gets full cuts a write short before it refuses one
+                    content = content[os.write(descriptor, content) :]
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -80,3 +110,23 @@ class HeadNote:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _parsed(self, note: str | bytes) -> Checkpoint:
+        try:
+            return Checkpoint.parse(Note.parse(note).text)
+        except NoteError as error:
+            raise self._damaged(error) from error
+
+    def _unreadable(self, error: OSError) -> JournalUnavailable:
+        return JournalUnavailable(f"{self.path} can't be read: {error.strerror}; make it readable for the host's user")
+
+    def _damaged(self, error: Exception) -> JournalDamaged:
+        return JournalDamaged(f"{self.path} is not a signed head ({error}); restore it from where heads are anchored")

@@ -204,6 +204,7 @@ class IntentJournal(JournalReader):
 
         Raises:
             OSError: `head.note` can't be written.
+            JournalError: what is there is no head of this log, or the journal is closed.
 
         """
         if self._unpublished:
@@ -226,7 +227,11 @@ class IntentJournal(JournalReader):
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            await self._lock.acquire()
+            try:
+                await self._lock.acquire()
+            except JournalError as error:
+                self._fail(error, self._drain())
+                continue
             batch: list[Request] = []
             try:
                 try:
@@ -348,7 +353,7 @@ class IntentJournal(JournalReader):
             if self._unpublished and self._broken is None:
                 try:
                     await self.publish()
-                except OSError as error:
+                except (OSError, JournalError) as error:
                     self._log.error("head.note can't be written; nothing may be published until it can", error=str(error))
 
     async def follow(self, *, after: int = -1) -> AsyncIterator[Record]:

@@ -13,6 +13,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from remediation.errors import JournalUnavailable
+
 _WIDTH = 20
 
 
@@ -26,18 +28,40 @@ class WriterLock:
         self._local = asyncio.Lock()
 
     def open(self) -> None:
-        """Open the lock file, creating it if missing."""
+        """
+        Open the lock file, creating it if missing.
+
+        Raises:
+            JournalUnavailable: it can't be opened for writing.
+
+        """
         if self._descriptor < 0:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise JournalUnavailable(
+                    f"the writer lock {self._path} can't be opened: {error.strerror}; only a user who may write to the home can append"
+                ) from error
 
     async def acquire(self) -> None:
-        """Wait for the lock. The wait itself can't be cancelled half-way: a cancelled caller gets it and gives it back."""
+        """
+        Wait for the lock. The wait itself can't be cancelled half-way: a cancelled caller gets it and gives it back.
+
+        Raises:
+            JournalUnavailable: it is closed, or can't be locked.
+
+        """
         await self._local.acquire()
         try:
+            if self._descriptor < 0:
+                raise JournalUnavailable("the journal is closed")
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 await self._wait()
+        except OSError as error:
+            self._local.release()
+            raise JournalUnavailable(f"the writer lock {self._path} can't be taken: {error.strerror}") from error
         except BaseException:
             self._local.release()
             raise
