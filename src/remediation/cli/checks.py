@@ -45,7 +45,12 @@ class Finding:
 def examine(home: Home) -> Iterator[Finding]:
     """Everything there is to say about the installation and `home`."""
     yield from _software()
-    if not home.made:
+    try:
+        made = home.made
+    except OSError as error:
+        yield Finding("problem", "home", f"{home.root} can't be read: {error.strerror}", "run as its owner")
+        return
+    if not made:
         yield Finding("problem", "home", f"there is no home at {home.root}", f"remediation --home {home.root} init")
         return
     yield from _folder("home", home.root)

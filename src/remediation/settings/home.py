@@ -137,10 +137,16 @@ class Home:
         Make sure that this is a home.
 
         Raises:
-            ConfigurationError: it is not; the message says how to make one.
+            ConfigurationError: it is not (the message says how to make one), or this user may not look into it.
 
         """
-        if not self.made:
+        try:
+            made = self.made
+        except OSError as error:
+            raise ConfigurationError(
+                f"the home {self.root} can't be read: {error.strerror}; run this as its owner, or name yours with --home"
+            ) from error
+        if not made:
             raise ConfigurationError(
                 f"there is no home at {self.root}: make one with `remediation --home {self.root} init`, "
                 f"or name yours with --home or {HOME_VARIABLE}"

@@ -55,6 +55,7 @@ def verify_journal(
         NoteError: `own`, `vkeys` or `head` are malformed, or there is no key at all.
         JournalDamaged: the database can't be read to its end.
         JournalUnavailable: it can't be reached.
+        JournalTooNew: it was written by a newer release, which may have stored more than this one would check.
 
     """
     given = [VerifierKey.parse(vkey) for vkey in vkeys]
@@ -101,6 +102,7 @@ def export_journal(path: Path, note: str, vkeys: Sequence[str], write: Callable[
         NoteError: `note` or `vkeys` are malformed.
         JournalDamaged: the database can't be read to its end, or holds fewer entries than `note` is over.
         JournalUnavailable: it can't be reached.
+        JournalTooNew: it was written by a newer release, which may have stored more than this one would check.
 
     """
     size = claimed_size(note)
@@ -134,6 +136,7 @@ def export_cloudevents(path: Path, note: str, write: Callable[[bytes], object]) 
         NoteError: `note` is malformed.
         JournalDamaged: the database can't be read to its end, or a body is no JSON.
         JournalUnavailable: it can't be reached.
+        JournalTooNew: it was written by a newer release, which may have stored more than this one would check.
 
     """
     size = claimed_size(note)

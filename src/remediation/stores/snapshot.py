@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from remediation.errors import JournalDamaged, JournalUnavailable
-from remediation.stores.sqlite import APPLICATION_ID
+from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
+from remediation.stores.sqlite import APPLICATION_ID, FORMAT
 
 _ENTRIES = """
 SELECT e.leaf, p.salt, p.body, e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
@@ -45,6 +45,7 @@ class Snapshot:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
             # The transaction holds its snapshot from the first read of a table on.
             connection.execute("SELECT count(*) FROM checkpoint").fetchone()
         except sqlite3.Error as error:
@@ -53,6 +54,9 @@ class Snapshot:
         if application != APPLICATION_ID:
             self.__exit__()
             raise JournalDamaged(f"{self._path} is a SQLite database, but not a journal of remediation")
+        if version > FORMAT:
+            self.__exit__()
+            raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
         return self
 
     def __exit__(self, *_: object) -> None:
