@@ -111,12 +111,21 @@ def page_size(path: Path) -> int:
     return 65536 if size == 1 else size
 
 
+def schema_leaves(path: Path) -> list[int]:
+    """The leaf pages of the schema table."""
+    return _pages(path, 1, "leaf")
+
+
 def pages_of(path: Path, name: str, *, kind: str = "leaf") -> list[int]:
     """The pages of a table or index, in order: `kind` is ``leaf`` or ``interior``. Found by walking its b-tree."""
-    data, size = path.read_bytes(), page_size(path)
     database = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
     root = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
     database.close()
+    return _pages(path, root, kind)
+
+
+def _pages(path: Path, root: int, kind: str) -> list[int]:
+    data, size = path.read_bytes(), page_size(path)
     found = []
     waiting = [root]
     while waiting:

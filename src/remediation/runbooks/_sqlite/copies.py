@@ -58,34 +58,57 @@ def _signature(path: str) -> list[tuple[int, int, int]]:
 
 
 def mend(path: str, page_size: int | None, encoding: str | None) -> dict[str, Any]:
-    """Make the schema of a copy readable again, if its header is what is wrong."""
-    if _readable(path):
+    """
+    Make the schema of a copy readable again, if its header is what is wrong.
+
+    With a wrong page size, some of the schema may be readable by chance; the right one is that with which most entries refer to pages
+    that are roots of trees.
+    """
+    if _roots(path):
         return {"mended": False, "readable": True}
     size = os.path.getsize(path)
-    with open(path, "r+b") as file:
+    with open(path, "rb") as file:
         old = file.read(100)
-        for candidate in dict.fromkeys([page_size, *_PAGE_SIZES]):
-            if candidate and size >= candidate:
-                file.seek(0)
-                file.write(_header(candidate, encoding, wal=os.path.exists(path + "-wal")))
-                file.flush()
-                if _readable(path):
-                    return {"mended": True, "readable": True, "page_size": candidate}
-        file.seek(0)
-        file.write(old)
-    return {"mended": False, "readable": False}
+    scores = {}
+    for candidate in dict.fromkeys([page_size, *_PAGE_SIZES]):
+        if candidate and size >= candidate:
+            _put(path, _header(candidate, encoding, wal=os.path.exists(path + "-wal")))
+            scores[candidate] = _trees(path, candidate)
+    best = max(scores, key=lambda candidate: scores[candidate], default=0)
+    if not scores.get(best):
+        _put(path, old)
+        return {"mended": False, "readable": False}
+    _put(path, _header(best, encoding, wal=os.path.exists(path + "-wal")))
+    return {"mended": True, "readable": True, "page_size": best}
 
 
-def _readable(path: str) -> bool:
+def _put(path: str, head: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.write(head)
+
+
+def _roots(path: str) -> list[int]:
+    """The root pages that the schema names, as far as it can be read."""
+    found: list[int] = []
     database = sqlite3.connect(path, isolation_level=None)
     try:
         database.text_factory = bytes
         database.execute("PRAGMA writable_schema = ON")
-        return bool(database.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0 LIMIT 1").fetchone())
+        for (root,) in database.execute("SELECT rootpage FROM sqlite_master WHERE rootpage > 0"):
+            found.append(root)
     except (sqlite3.Error, MemoryError):
-        return False
+        pass  # the rest can't be read
     finally:
         database.close()
+    return found
+
+
+def _trees(path: str, page_size: int) -> int:
+    """How many of them begin as the page of a tree does (file format, section 1.6)."""
+    with open(path, "rb") as file:
+        return sum(
+            os.pread(file.fileno(), 1, (root - 1) * page_size) in (b"\x02", b"\x05", b"\x0a", b"\x0d") for root in _roots(path)
+        )
 
 
 def _header(page_size: int, encoding: str | None, *, wal: bool) -> bytes:

@@ -16,19 +16,33 @@ import contextlib
 import json
 import re
 import sqlite3
+import struct
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from remediation.runbooks._sqlite.reading import Outcome, Reader, Table, Text, quoted
 
 _BATCH = 500
 _FINDINGS = 100
-_HARMLESS = re.compile(r"ok$|\*\*\* in database|Page \d+:? (is )?never used|(Main )?freelist\b", re.IGNORECASE)
-"""Of no consequence for rows; the pages of indexes that were taken out of the schema are told as never used."""
+_HARMLESS = re.compile(r"ok$|\*\*\* in database|Page \d+:? (is )?never used|max rootpage\b|(Main )?freelist\b", re.IGNORECASE)
+"""Of no consequence for rows. Pages of indexes that were taken out of the schema are told as never used, and the largest root
+page in the header of an auto-vacuum database may have been one of theirs."""
 _CREATES = re.compile(r"\s*CREATE\s+(TABLE|(UNIQUE\s+)?INDEX|VIEW|TRIGGER)\b", re.IGNORECASE)
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\s+TABLE\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the schema."""
+
+    kind: str
+    name: str
+    table: str
+    sql: str
+    root: int
 
 
 def main() -> None:
@@ -58,16 +72,18 @@ class Walk:
                 self.target.execute(f"PRAGMA {name} = {quoted(value) if isinstance(value, str) else int(value)}")
         whole = Outcome("sqlite_schema")
         entries = self.schema(whole)
+        if not whole.clean and entries:
+            self.replant(entries)
         self.target.execute("BEGIN")
-        outcomes = [self.table(name, sql) for kind, name, _, sql in entries if kind == "table" and _is_ordinary(name, sql)]
+        outcomes = [self.table(entry.name, entry.sql) for entry in entries if entry.kind == "table" and _is_ordinary(entry)]
         self.sequences()
         self.virtual_tables(entries)
         for wanted in ("index", "view", "trigger"):
-            for kind, name, _, sql in entries:
-                if kind == wanted and sql:
-                    self.create(kind, name, sql)
+            for entry in entries:
+                if entry.kind == wanted and entry.sql:
+                    self.create(entry.kind, entry.name, entry.sql)
         self.target.execute("COMMIT")
-        if any(name == "sqlite_stat1" for _, name, _, _ in entries) and not self.reader.expired:
+        if any(entry.name == "sqlite_stat1" for entry in entries) and not self.reader.expired:
             self.target.execute("ANALYZE")
         kept = {item.name: self.count(item.name) for item in outcomes}
         self.target.close()
@@ -120,14 +136,41 @@ class Walk:
 
     # -- the schema
 
-    def schema(self, outcome: Outcome) -> list[tuple[str, str, str, str]]:
-        """Type, name, table and SQL of each readable entry, in their order."""
-        table = Table("sqlite_master", ["type", "name", "tbl_name", "sql"], "rowid")
-        found: dict[int, tuple[str, str, str, str]] = {}
+    def schema(self, outcome: Outcome) -> list[Entry]:
+        """Each readable entry, in their order."""
+        table = Table("sqlite_master", ["type", "name", "tbl_name", "sql", "rootpage"], "rowid")
+        found: dict[int, Entry] = {}
         for row in self.reader.rows(table, outcome):
-            texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else "" for value in row[1:]]
-            found[row[0]] = (texts[0], texts[1], texts[2], texts[3])
+            texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else "" for value in row[1:5]]
+            found[row[0]] = Entry(texts[0], texts[1], texts[2], texts[3], row[5] if isinstance(row[5], int) else 0)
         return [found[key] for key in sorted(found)]
+
+    def replant(self, entries: Sequence[Entry]) -> None:
+        """
+        Give the copy a schema of what could be read of its own: SQLite reads that from its start up to the first error only.
+
+        Page 1 becomes an empty leaf (file format, section 1.6), the list of free pages is forgotten, and the entries are put in anew.
+        """
+        self.reader.source.close()
+        with open(self.path, "r+b") as file:
+            size = int.from_bytes(file.read(18)[16:], "big")
+            for offset, data in (
+                (32, bytes(8)),
+                (52, bytes(4)),
+                (100, struct.pack(">BHHHB", 0x0D, 0, 0, size if size > 1 else 0, 0)),
+            ):
+                file.seek(offset)
+                file.write(data)
+        database = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            database.execute("PRAGMA writable_schema = ON")
+            rows = [(entry.kind, entry.name, entry.table, entry.root, entry.sql or None) for entry in entries]
+            database.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            self.problems.append(f"the rest of the schema could not be used: {error}")
+        finally:
+            database.close()
+        self.reader = Reader(self.path, self.until)
 
     def create(self, kind: str, name: str, sql: str) -> bool:
         """Create one thing, if its SQL creates something."""
@@ -141,13 +184,14 @@ class Walk:
             return False
         return True
 
-    def virtual_tables(self, entries: Sequence[tuple[str, str, str, str]]) -> None:
+    def virtual_tables(self, entries: Sequence[Entry]) -> None:
         """Their content lies in ordinary tables, which are there by now; the entry needs no module to be made."""
-        virtual = [(name, sql) for kind, name, _, sql in entries if kind == "table" and _VIRTUAL.match(sql)]
+        virtual = [entry for entry in entries if entry.kind == "table" and _VIRTUAL.match(entry.sql)]
         if virtual:
             self.target.execute("PRAGMA writable_schema = ON")
-            for name, sql in virtual:
-                self.target.execute("INSERT INTO sqlite_master VALUES ('table', ?, ?, 0, ?)", (name, name, sql))
+            for entry in virtual:
+                values = (entry.name, entry.name, entry.sql)
+                self.target.execute("INSERT INTO sqlite_master VALUES ('table', ?, ?, 0, ?)", values)
             self.target.execute("PRAGMA writable_schema = OFF")
 
     def sequences(self) -> None:
@@ -214,8 +258,8 @@ class Walk:
         batch.clear()
 
 
-def _is_ordinary(name: str, sql: str) -> bool:
-    return not name.lower().startswith("sqlite_") and not _VIRTUAL.match(sql)
+def _is_ordinary(entry: Entry) -> bool:
+    return not entry.name.lower().startswith("sqlite_") and not _VIRTUAL.match(entry.sql)
 
 
 def _decoded(value: Any) -> Any:
