@@ -58,8 +58,9 @@ class IntentJournal(JournalReader):
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
         self._progress = _Progress()
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
         self._closing = False
+        self._gone = False
         self._ending = asyncio.Event()
         self._closed = asyncio.Event()
         self._placing = Placing()
@@ -121,7 +122,7 @@ class IntentJournal(JournalReader):
             self._progress.announce(self._progress.committed)
 
     async def _finish(self) -> None:
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(JournalError, OSError):
             await self.publish()
         if self._broken is None:
@@ -156,7 +157,7 @@ class IntentJournal(JournalReader):
         event_id: str | None = None,
     ) -> Position:
         """Append `entries` to `stream`, durably; see `remediation.ports.journal.Journal.append`."""
-        if self._closing:
+        if self._closing or self._gone:
             raise JournalUnavailable("the journal is closed")
         if not entries or not stream or len(stream) > encoding.STREAM_CAP:
             raise NotCanonical(f"an append needs entries and a stream of 1 to {encoding.STREAM_CAP} characters")
@@ -177,7 +178,7 @@ class IntentJournal(JournalReader):
 
         """
         while self._progress.committed <= seq:
-            if self._closing or self._broken:
+            if self._closing or self._gone or self._broken:
                 raise JournalUnavailable(f"entry {seq} is not durable: {self._broken or 'the journal is closed'}")
             await self._progress.moved.wait()
 
@@ -189,7 +190,7 @@ class IntentJournal(JournalReader):
             JournalError: it still can't be used.
 
         """
-        if self._closing:
+        if self._closing or self._gone:
             raise JournalUnavailable("the journal is closed")
         if self._broken is None and self._lock.size_hint() == self._tree.size:
             return
@@ -220,6 +221,16 @@ class IntentJournal(JournalReader):
         return self._head.read()
 
     async def _write_on(self) -> None:
+        try:
+            await self._write_until_closed()
+        finally:
+            # Also when the event loop ends and cancels everything: nobody may wait for ever.
+            self._gone = True
+            for request in self._queue:
+                request.refuse(JournalUnavailable("the journal is closed"))
+            self._progress.announce(self._progress.committed)
+
+    async def _write_until_closed(self) -> None:
         while True:
             if not self._queue:
                 if self._closing:
@@ -243,9 +254,11 @@ class IntentJournal(JournalReader):
                 except StreamTaken:
                     await self._load()
                     await self._commit(batch, trusting=False)
-            except Exception as error:
+            except BaseException as error:
                 # Whatever failed, nobody may wait for ever, and the next batch begins by reading the journal anew.
                 self._fail(error, batch)
+                if not isinstance(error, Exception):
+                    raise
             finally:
                 self._lock.release()
                 self._progress.announce(self._progress.committed)
@@ -291,6 +304,8 @@ class IntentJournal(JournalReader):
         size, note = await self._store.head()
         await self._tree.load(self._store, size, note)
         await self._tree.check_head(self._store, self._head.read())
+        if self._unpublished:
+            await self._tree.check_head(self._store, self._unpublished)
         self._placing.forget()
         await self._folds.rebuild(size, self._root_at, lambda after: self._rows(after=after, until=size))
         self._unpublished = note
@@ -337,11 +352,14 @@ class IntentJournal(JournalReader):
         for request, position, _ in placed:
             request.answer(position)
 
-    def _fail(self, error: Exception, batch: list[Request]) -> None:
+    def _fail(self, error: BaseException, batch: list[Request]) -> None:
         self._broken = error
-        known: Exception = error
-        if not isinstance(error, JournalError):
-            self._log.error("journal failed", exc_info=error)
+        known: Exception
+        if isinstance(error, JournalError):
+            known = error
+        else:
+            if isinstance(error, Exception):
+                self._log.error("journal failed", exc_info=error)
             known = JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
         for request in batch:
             request.refuse(known)

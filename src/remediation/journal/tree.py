@@ -70,7 +70,7 @@ class SignedTree:
 
     async def check_head(self, store: JournalStore, note: str) -> None:
         """
-        Raise unless the stored log is the one of `head.note`, and at least as long.
+        Raise unless the stored log continues the head `note`: that of `head.note`, or one that this process committed.
 
         Raises:
             JournalRolledBack: it is shorter.
@@ -80,7 +80,7 @@ class SignedTree:
         try:
             head = open_checkpoint(note, [self.key], origin=self.origin).checkpoint
         except ProofError as error:
-            raise JournalDamaged(f"head.note is not a head of this journal: {error}") from error
+            raise JournalDamaged(f"the head that is known is not one of this journal: {error}") from error
         if head.size > self.size:
             raise JournalRolledBack(
                 f"the journal has {self.size} entries, but {head.size} were signed and made known: it was rolled back, or is an old "

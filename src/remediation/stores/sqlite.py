@@ -89,11 +89,13 @@ class SqliteJournalStore:
         self._writer: aiosqlite.Connection | None = None
         self._raw: _UnitConnection | None = None
         self._reader: aiosqlite.Connection | None = None
+        self._opened: tuple[int, int] | None = None
 
     async def open(self) -> None:
         if not self._path.exists():
             raise JournalUnavailable(f"there is no journal at {self._path}; `remediation init` makes one")
         refuse_network_filesystem(self._path)
+        self._opened = self._identity()
         try:
             # A writable connection also for readers where allowed: the first reader of a WAL database must be able to recover it.
             self._reader = await self._connect(sqlite3.Connection)
@@ -116,9 +118,13 @@ class SqliteJournalStore:
     async def _connect(self, factory: Any) -> aiosqlite.Connection:
         writable = os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
         address = f"{self._path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
-        return await aiosqlite.connect(
+        connecting = aiosqlite.connect(
             address, uri=True, factory=factory, isolation_level=None, timeout=10.0, cached_statements=256
         )
+        # A host whose event loop ended before it could close must be able to end. Up to aiosqlite 0.21 the connection is the thread.
+        thread: Any = getattr(connecting, "_thread", connecting)
+        thread.daemon = True
+        return await connecting
 
     async def _check_format(self, connection: aiosqlite.Connection) -> None:
         application = await _one(connection, "PRAGMA application_id")
@@ -145,6 +151,13 @@ class SqliteJournalStore:
                 except (sqlite3.Error, ValueError):
                     continue
 
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     async def head(self) -> tuple[int, str]:
         rows = await self._query(
             "SELECT coalesce((SELECT max(seq) FROM entry), -1) + 1, (SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1)"
@@ -157,6 +170,9 @@ class SqliteJournalStore:
     async def commit(self, unit: Unit) -> None:
         if self._writer is None or self._raw is None:
             raise JournalUnavailable("the journal is not open for writing")
+        if self._identity() != self._opened:
+            # SQLite would go on writing to the file that it opened, and what is appended there would be lost.
+            raise JournalUnavailable(f"{self._path} was removed or exchanged while it was open; put the host's own file back")
         self._raw.unit = functools.partial(_write, unit)
         try:
             await self._writer.commit()
