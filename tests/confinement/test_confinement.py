@@ -138,6 +138,25 @@ def test_a_folder_above_the_root_that_was_replaced_by_a_link_is_not_walked_throu
         pass
 
 
+@pytest.mark.parametrize("which", ["a", "a/b"])
+def test_a_link_put_in_the_way_between_the_check_and_the_walk_is_not_followed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    (tmp_path / "outside" / "b").mkdir(parents=True)
+    roots = AllowedRoots([root])
+    checked = AllowedRoots._checked
+
+    def then_swapped(self: AllowedRoots, path: str | os.PathLike[str]) -> str:
+        found = checked(self, path)
+        (root / which).rename(tmp_path / "moved")
+        (root / which).symlink_to(tmp_path / "outside" / which.removeprefix("a").strip("/"))
+        return found
+
+    monkeypatch.setattr(AllowedRoots, "_checked", then_swapped)
+    with pytest.raises(OutsideRoots, match="link or no directory"), roots.open_parent(root / "a" / "b" / "file"):
+        pass
+
+
 def test_the_parent_is_opened_and_the_name_is_the_last_part(root: Path) -> None:
     with AllowedRoots([root]).open_parent(root / "a" / "file") as (parent, name):
         assert name == "file"

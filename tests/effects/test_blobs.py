@@ -142,6 +142,31 @@ async def test_a_writer_whose_file_was_removed_before_it_was_locked_writes_it_ag
     assert removed
 
 
+async def test_content_is_durable_before_it_has_its_name_and_the_name_before_it_is_told(
+    store: FileBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    real_sync, real_rename = os.fsync, Path.rename
+
+    def sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append(f"sync {path.relative_to(store.root).parts[0] if path != store.root else 'root'}")
+        real_sync(descriptor)
+
+    def rename(self: Path, target: Path) -> Path:
+        steps.append("name")
+        return real_rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "rename", rename)
+    ref = await store.put(b"content")
+    shard = ref.sha256[:2]
+    assert steps == ["sync incoming", "name", f"sync {shard}", "sync root"]
+    steps.clear()
+    await store.put(b"content")
+    assert steps == [f"sync {shard}"], "another writer may have given the name and not come so far"
+
+
 def test_many_writers_of_one_content_get_along(store: FileBlobStore) -> None:
     refs: list[BlobRef] = []
     writers = [threading.Thread(target=lambda: refs.append(store.put_blocking(b"x" * 100_000))) for _ in range(8)]

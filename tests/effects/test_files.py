@@ -512,3 +512,30 @@ async def test_every_step_takes_one_thread(world: EffectWorld, monkeypatch: pyte
     await effect.apply(world, prepared)
     assert len(hops) == 2
     assert synced == [str(world.root)]
+
+
+async def test_content_is_durable_before_it_is_placed_and_the_folder_after(
+    world: EffectWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from remediation.effects import placing, renaming
+
+    steps: list[str] = []
+    real_sync, real_rename = os.fsync, renaming._renamed
+
+    def sync(descriptor: int) -> None:
+        steps.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}')).rpartition('.part')[1] or 'folder'}")
+        real_sync(descriptor)
+
+    def rename(*args: object) -> bool:
+        steps.append("place")
+        return real_rename(*args)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(renaming, "_renamed", rename)
+    for path in (world.root / "old", world.root / "new"):
+        effect = WriteFile(path=path, content="new\n")
+        prepared = await prepare(effect, world)
+        steps.clear()
+        await effect.apply(world, prepared)
+        assert steps == ["sync .part", "place", "sync folder"]
+    assert placing.exchange is renaming.exchange
