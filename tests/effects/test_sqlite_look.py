@@ -9,6 +9,7 @@ from tests.support import sqlite_databases as databases
 
 from remediation.coordination.processes import run_process
 from remediation.effects.sqlite import children
+from remediation.effects.sqlite import holders as looking
 from remediation.effects.sqlite.children import Examination
 from remediation.effects.sqlite.holders import holders
 
@@ -123,6 +124,32 @@ async def test_whoever_has_the_database_or_a_side_file_open_is_found(tmp_path: P
         assert [holder.pid for holder in holders(database).others] == [process.pid]
     with (tmp_path / "app.db-wal").open("w"):
         assert [holder.pid for holder in holders(database).others] == [os.getpid()]
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "hidden", "hidden_root"),
+    [("its owner", 0o600, 1, 0), ("another", 0o644, 0, 0), ("another", 0o664, 1, 0), ("root", 0o666, 0, 1)],
+)
+async def test_processes_that_can_not_be_looked_into_count_if_they_could_write(
+    owner: str, mode: int, hidden: int, hidden_root: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = databases.make(tmp_path / "app.db", orders=1)
+    os.chmod(database, mode)
+    real = looking._open_files
+    uid = {"its owner": max(1, os.getuid()), "another": os.getuid() + 1, "root": 0}[owner]
+    if owner == "its owner" and os.getuid() == 0:
+        os.chown(database, 1, -1)
+    with databases.holder(database) as process:
+
+        def refused(pid: int, but: int) -> set[tuple[int, int]]:
+            if pid == process.pid:
+                raise PermissionError
+            return real(pid, but)
+
+        monkeypatch.setattr(looking, "_open_files", refused)
+        monkeypatch.setattr(looking, "_owner", lambda pid: uid)
+        found = holders(database)
+    assert (found.found, found.hidden, found.hidden_root) == ((), hidden, hidden_root)
 
 
 async def test_a_commit_of_nothing_leaves_the_content_and_is_seen(database: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from tests.support.world import KINDS, EffectWorld
 
 from remediation.context import Facts, IncidentView, RemediationContext, Services
 from remediation.effects.sqlite.replace import ReplaceDatabase
@@ -18,10 +19,9 @@ from remediation.errors import RemediationError
 from remediation.model.base import Severity, epoch_ms
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.plan import PlannedEffect, PlanRecord, Receipt
-from remediation.model.runbook import Escalation, Finding, Radius, Reversibility, Verdict, Wait, widest, worst
+from remediation.model.runbook import Escalation, Finding, Reversibility, Verdict, Wait, widest, worst
 from remediation.ports.effect import Plan, output_of, prepared_of
 from remediation.runbooks.sqlite_corruption import SqliteCorruption
-from tests.support.world import KINDS, EffectWorld
 
 for kind in (ReplaceDatabase, CheckDatabaseWrite):
     if kind.kind not in KINDS:
@@ -95,7 +95,9 @@ class Heal:
             assert effect is not None
             output = await effect.apply(self.world, prepared_of(effect, item.prepared))
             now = epoch_ms(self.world.clock.now())
-            self.receipts.append(Receipt(key=item.key, kind=effect.kind, outcome="applied", output=output.model_dump_json(), at=now))
+            self.receipts.append(
+                Receipt(key=item.key, kind=effect.kind, outcome="applied", output=output.model_dump_json(), at=now)
+            )
             self.facts.receipts = tuple(self.receipts)
             self.facts.last_effect_at = now
         return record.more

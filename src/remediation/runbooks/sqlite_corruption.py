@@ -181,7 +181,7 @@ class _Users:
     def told(self) -> list[str]:
         lines = [f"it is {self.line}; what can be had is an estimate until they have closed it"] if self.someone else []
         if self.found.hidden:
-            lines.append(f"{self.found.hidden} processes of other users, who may open it, can't be looked into")
+            lines.append(f"{self.found.hidden} processes that may write to it can't be looked into")
         if self.found.hidden_root:
             lines.append(f"{self.found.hidden_root} processes of root can't be looked into")
         return lines

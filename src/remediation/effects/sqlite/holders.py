@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -37,7 +37,7 @@ class Holders(Frozen):
 
     found: tuple[Holder, ...] = ()
     hidden: int = 0
-    """Processes whose files could not be seen, and that file permissions would let open it; root's don't count."""
+    """Processes whose files could not be seen, and that file permissions would let write to it; root's don't count."""
     hidden_root: int = 0
     """Processes of root whose files could not be seen."""
 
@@ -53,16 +53,19 @@ class Holders(Frozen):
 
 def holders(path: Path) -> Holders:
     """Who has the database at `path`, or one of its side files, open now. Blocks for some milliseconds."""
-    return holding([identity for suffix in SUFFIXES if (identity := identity_of(side(path, suffix)))], shared=_shared(path))
+    identities = [identity for suffix in SUFFIXES if (identity := identity_of(side(path, suffix)))]
+    return holding(identities, could_write=_writers(path))
 
 
-def holding(identities: Iterable[tuple[int, int]], *, shared: bool = False, own: int = -1) -> Holders:
+def holding(
+    identities: Iterable[tuple[int, int]], *, could_write: Callable[[int], bool] = lambda _: False, own: int = -1
+) -> Holders:
     """
     Who has one of these files open.
 
     Args:
         identities: Device and inode of each.
-        shared: Other users could open them.
+        could_write: Whether a user, by id, could open them for writing.
         own: A descriptor of this process that does not count.
 
     Raises:
@@ -80,7 +83,7 @@ def holding(identities: Iterable[tuple[int, int]], *, shared: bool = False, own:
         except PermissionError:
             owner = _owner(pid)
             hidden_root += owner == 0
-            hidden += shared and owner > 0
+            hidden += owner > 0 and could_write(owner)
         except OSError:
             continue  # it has ended
     return Holders(found=tuple(found), hidden=hidden, hidden_root=hidden_root)
@@ -125,8 +128,11 @@ def _owner(pid: int) -> int:
         return -1
 
 
-def _shared(path: Path) -> bool:
+def _writers(path: Path) -> Callable[[int], bool]:
+    """Who could write to `path`, roughly: its owner and, if its mode lets groups or others, everybody."""
     try:
-        return bool(os.stat(path).st_mode & 0o066)
+        found = os.stat(path)
     except OSError:
-        return False
+        return lambda _: False
+    anybody = bool(found.st_mode & 0o022)
+    return lambda uid: anybody or uid == found.st_uid
