@@ -12,6 +12,7 @@ from tests.support import sqlite_databases as databases
 from tests.support.sqlite_healing import Heal, report
 from tests.support.world import EffectWorld, tree
 
+from remediation.effects.sqlite import children
 from remediation.errors import EffectConflict, OutsideRoots
 from remediation.model.events import Provenance
 from remediation.model.plan import PlanRecord
@@ -400,6 +401,23 @@ async def test_while_a_process_has_it_open_it_is_left_alone_and_the_process_is_n
         finding = await Heal(world, report(path)).decide()
     assert not finding.applicable
     assert f"open in {process.pid} (" in finding.reason
+
+
+async def test_a_lock_that_is_gone_a_moment_later_is_no_reason_to_decline(
+    world: EffectWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = databases.make(world.root / "app.db")
+    databases.break_index(path)
+    seen = [(4711,), (4711,)]
+    real = children.lock_holders
+
+    async def locked(*args: object, **options: object) -> tuple[int, ...]:
+        return seen.pop() if seen else await real(*args, **options)
+
+    monkeypatch.setattr(children, "lock_holders", locked)
+    assert (await Heal(world, report(path)).decide()).applicable
+    seen += [(0,)] * 9
+    assert "locked by a process in another container" in (await Heal(world, report(path)).decide()).reason
 
 
 async def test_a_process_that_opens_it_after_the_plan_stops_the_replacement(wal: bool, world: EffectWorld) -> None:

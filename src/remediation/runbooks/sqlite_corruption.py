@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio
 import anyio.to_thread
 
 from remediation.authoring import (
@@ -54,6 +55,7 @@ _TABLES_CHECKED = 150
 _PATIENCE_MS = 60_000
 """How long after quiescing processes may take to close the database."""
 _AGAIN = timedelta(seconds=2)
+_LOOKS = 5
 
 
 class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
@@ -188,7 +190,14 @@ class _Users:
 
 
 async def _users(ctx: RemediationContext, path: Path) -> _Users:
-    return _Users(await anyio.to_thread.run_sync(holders, path), await children.lock_holders(ctx.run, path))
+    """Looks again if it met a lock without an open file: it may be that of a sentinel's look, which began in between."""
+    used = _Users(Holders(), ())
+    for _ in range(_LOOKS):
+        used = _Users(await anyio.to_thread.run_sync(holders, path), await children.lock_holders(ctx.run, path))
+        if not used.locked:
+            break
+        await anyio.sleep(0.2)
+    return used
 
 
 def _known(ctx: RemediationContext, path: Path) -> Known:
