@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.support.hosts import asked, broken, entries_of, only, runbook, types_of, write_mended
+from tests.support.hosts import asked, broken, entries_of, only, runbook, ticked, types_of, write_mended
 
 from remediation.authoring import Plan, RemediationContext, Verdict, Wait, WriteFile
 from remediation.bootstrap import Host
@@ -37,21 +37,13 @@ async def test_a_pause_with_an_end_ends(tmp_path: Path) -> None:
     async with running_host(tmp_path, runbook(), clock=clock) as host:
         until = epoch_ms(clock.now()) + 60_000
         asked(tmp_path, "pause", {"until": until})
-        await moved_until(clock, lambda: host._state.pause, 0.1)
+        await ticked(clock, lambda: host._state.pause, 0.1)
         reported = await host.report(broken(tmp_path))
         await eventually(lambda: host.incident(reported.incident).wait)
         clock.advance(50)
         assert host.incident(reported.incident).open
-        await moved_until(clock, lambda: not host.incident(reported.incident).open, 5)
+        await ticked(clock, lambda: not host.incident(reported.incident).open, 5)
         assert host.incident(reported.incident).status == "resolved"
-
-
-async def moved_until(clock: FakeClock, condition: object, step: float) -> None:
-    async def tick() -> bool:
-        clock.advance(step)
-        return bool(condition())
-
-    await eventually(tick)
 
 
 async def test_a_pause_outlives_a_restart_of_the_host_and_so_does_its_end(tmp_path: Path) -> None:
@@ -142,7 +134,7 @@ async def test_a_pause_is_waited_for_with_one_entry_not_one_a_look(tmp_path: Pat
     clock = FakeClock()
     async with running_host(tmp_path, runbook(), clock=clock) as host:
         asked(tmp_path, "pause", {})
-        await moved_until(clock, lambda: host._state.pause, 0.1)
+        await ticked(clock, lambda: host._state.pause, 0.1)
         reported = await host.report(broken(tmp_path))
         await eventually(lambda: host.incident(reported.incident).wait)
         for _ in range(20):

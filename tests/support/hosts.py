@@ -13,7 +13,7 @@ from remediation.model.entries import Entry, Record
 from remediation.model.runbook import Escalation
 from remediation.ports.clock import SystemClock
 from remediation.settings import Home
-from remediation.testing import WORLD
+from remediation.testing import WORLD, FakeClock, eventually
 
 BROKEN = "BROKEN"
 Step = Callable[[RemediationContext], Awaitable[Any]]
@@ -81,6 +81,7 @@ async def records_of(source: Host | Home, incident: str = "") -> list[Record]:
     fingerprint, _, rest = incident.partition("-")
     stream = f"incident/{fingerprint}/{rest}" if incident else None
     if isinstance(source, Host):
+        await source.journal.durable(source._state.position)
         return [record async for record in source.journal.read(stream=stream)]
     async with open_reader(source) as reader:
         return [record async for record in reader.read(stream=stream)]
@@ -105,3 +106,15 @@ def asked(folder: Path, kind: str, document: dict[str, Any]) -> str:
     """Leave a request in the inbox of the host of `folder`, as the command line does."""
     home = Home(folder / "home")
     return Inbox(home.inbox).put(kind, document, at=epoch_ms(SystemClock().now()))
+
+
+async def ticked(clock: FakeClock, condition: Callable[[], Any], step: float = 0.5, *, within: float = 10.0) -> Any:
+    """Let time pass by `step` again and again, each followed by a moment for the host to work, until `condition` is true."""
+
+    def tick() -> Any:
+        answer = condition()
+        if not answer:
+            clock.advance(step)
+        return answer
+
+    return await eventually(tick, within=within)

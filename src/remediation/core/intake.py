@@ -47,7 +47,9 @@ def decide_report(state: HostState, event: DegradationEvent, *, storm_subjects: 
 def _coalesce(incident: Incident, event: DegradationEvent) -> Coalesce:
     observed = event.observed_at or 0
     attempt = incident.current
-    if attempt is not None and attempt.verification is not None and observed > attempt.last_effect_at > 0:
+    # The first word of it is enough: the next sample fails.
+    told = attempt is not None and incident.counter_evidence_at > attempt.last_effect_at
+    if attempt is not None and attempt.verification is not None and observed > attempt.last_effect_at > 0 and not told:
         return Coalesce(incident, "counter-evidence", min(incident.severity, event.severity))
     if event.severity.worse_than(incident.severity):
         return Coalesce(incident, "severity", event.severity)

@@ -7,7 +7,7 @@ from remediation.core.incident import Attempt
 from remediation.engine.carrying import Carrier
 from remediation.engine.session import Session, with_receipts
 from remediation.engine.steps import StepFault
-from remediation.engine.verification import Verification
+from remediation.engine.verification import SEEN_AGAIN, Verification
 from remediation.model.entries import Entry, IncidentWaiting, StageApplied
 from remediation.model.plan import Receipt
 
@@ -41,7 +41,7 @@ async def conclude(session: Session, attempt: Attempt, receipts: tuple[Receipt, 
         return
     attempt = with_receipts(_journaled(session, attempt), receipts)
     ctx = session.context(registered, attempt)
-    verification = Verification(session.case, registered, ctx, attempt, receipts, session.clock, session.used, session.staff.doze)
+    verification = Verification(session, registered, ctx, attempt, receipts)
     try:
         verdict = await verification.run()
     except StepFault as error:
@@ -53,6 +53,8 @@ async def conclude(session: Session, attempt: Attempt, receipts: tuple[Receipt, 
     journaled = _journaled(session, attempt)
     attempt = with_receipts(journaled, receipts)
     receipts = tuple(receipt for receipt in receipts if receipt not in journaled.receipts)
+    if verdict.status == "healthy" and session.contradicted(attempt):
+        verdict = SEEN_AGAIN
     outcome, reason = {"healthy": "healed"}.get(verdict.status, verdict.status), verdict.reason
     if outcome == "healed" and attempt.uncertain:
         outcome, reason = "inconclusive", "an effect is uncertain, although the subject looks healthy"

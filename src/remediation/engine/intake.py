@@ -12,7 +12,7 @@ from remediation.core.incident import Incident, stream_of
 from remediation.core.intake import Coalesce, decide_report
 from remediation.core.state import HostState
 from remediation.engine.policy import Policy
-from remediation.errors import ExpectationFailed, GuardRefused, JournalError
+from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, JournalError
 from remediation.model.base import epoch_ms
 from remediation.model.entries import DegradationCleared, DegradationCoalesced, DegradationReported, Entry, IncidentSettled
 from remediation.model.events import DegradationEvent, Provenance, fingerprint
@@ -34,6 +34,20 @@ class Reported:
     """False when it was taken into an incident that was there already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Reports of a known incident that are not journaled yet."""
+
+    count: int
+    """Reports of the incident so far, the first included."""
+    observed_at: int
+    """When the newest was seen, milliseconds since 1970 UTC."""
+    event: DegradationEvent
+    """The newest."""
+    provenance: Provenance
+    actor: str
+
+
 class Intake:
     """See `report`. One per host."""
 
@@ -50,7 +64,7 @@ class Intake:
         self._policy = policy
         self._clock = clock
         self._handled = handled
-        self._counts: dict[str, tuple[int, int]] = {}
+        self._counts: dict[str, Counted] = {}
         self._log = structlog.get_logger("remediation.intake")
 
     async def report(
@@ -68,13 +82,19 @@ class Intake:
 
         """
         now = epoch_ms(self._clock.now())
-        if event.observed_at is None:
+        if event.observed_at is None or not 0 <= event.observed_at <= now:
+            # A reporter whose clock is ahead would otherwise go on contradicting everything that happens until then.
             event = event.model_copy(update={"observed_at": now})
         id_ = report_id or secrets.token_hex(16)
         while True:
             decision = decide_report(self._state, event, storm_subjects=self._policy.storm_subjects)
             if isinstance(decision, Coalesce):
-                await self._coalesce(decision, event)
+                if report_id and decision.incident.id == f"{event.fingerprint}-{id_[:12]}":
+                    return Reported(id_, decision.incident.id, opened=False)  # told twice, because a crash came in between
+                try:
+                    await self._coalesce(decision, event, provenance, actor)
+                except GuardRefused:
+                    continue  # the incident was settled meanwhile: this may be a new one
                 return Reported(id_, decision.incident.id, opened=False)
             taken = decision.event
             incident_id = f"{taken.fingerprint}-{id_[:12]}"
@@ -84,6 +104,8 @@ class Intake:
                 if self._state.incidents.get(incident_id) is not None:
                     return Reported(id_, incident_id, opened=False)
                 continue  # somebody else opened it meanwhile
+            except IdConflict:
+                return Reported(id_, incident_id, opened=False)  # journaled before a crash, with the time of that moment
             return Reported(id_, incident_id, opened=True)
 
     async def clear(self, code: str, subsystem: str, subject: str, summary: str = "", *, observed_at: int | None = None) -> None:
@@ -92,20 +114,42 @@ class Intake:
         if incident is None:
             return
         observed = observed_at if observed_at is not None else epoch_ms(self._clock.now())
-        if incident.cleared_at > incident.observed_at and incident.cleared_at > incident.last_effect_at:
+        seen = max(incident.observed_at, self.observed(incident.id), incident.last_effect_at)
+        if incident.cleared_at > seen:
             return  # said already
         await self._journal.append(
             incident.stream, [DegradationCleared(observed_at=observed, summary=summary)], correlation=incident.id
         )
 
     async def flush(self) -> None:
-        """Journal the counts that are only in memory."""
-        counts, self._counts = self._counts, {}
-        for id_, (count, observed) in counts.items():
+        """
+        Journal the counts that are only in memory.
+
+        What was seen after the last effect of an incident that was resolved meanwhile is no longer its business: it is reported anew.
+        """
+        for id_ in list(self._counts):
             incident = self._state.incidents.get(id_)
-            if incident is not None and count > incident.reports:
-                entry = DegradationCoalesced(count=count, severity=incident.severity, observed_at=observed, why="count")
+            counted = self._counts[id_]
+            over = incident is None or not (incident.open or incident.held)
+            if over and (incident is None or counted.observed_at > max(incident.last_effect_at, incident.cleared_at)):
+                del self._counts[id_]
+                await self.report(counted.event, counted.provenance, actor=counted.actor)
+            elif incident is not None and (entry := self.take(incident)) is not None:
                 await self._journal.append(incident.stream, [entry], correlation=id_)
+            else:
+                self._counts.pop(id_, None)
+
+    def observed(self, incident_id: str) -> int:
+        """When the newest report that is not journaled yet was seen, milliseconds since 1970 UTC; 0 for none."""
+        counted = self._counts.get(incident_id)
+        return counted.observed_at if counted is not None else 0
+
+    def take(self, incident: Incident) -> DegradationCoalesced | None:
+        """The entry about reports that are not journaled yet, for whoever journals the incident's next step; `None` for none."""
+        counted = self._counts.pop(incident.id, None)
+        if counted is None or counted.count <= incident.reports:
+            return None
+        return DegradationCoalesced(count=counted.count, severity=incident.severity, observed_at=counted.observed_at, why="count")
 
     async def flush_on(self) -> None:
         """Flush at most once a second, for ever."""
@@ -119,7 +163,8 @@ class Intake:
 
     def count_of(self, incident: Incident) -> int:
         """Reports of an incident, those only in memory included."""
-        return max(incident.reports, self._counts.get(incident.id, (0, 0))[0])
+        counted = self._counts.get(incident.id)
+        return max(incident.reports, counted.count if counted is not None else 0)
 
     async def _open(self, incident_id: str, event: DegradationEvent, provenance: Provenance, actor: str, id_: str) -> None:
         stream = stream_of(incident_id)
@@ -136,14 +181,22 @@ class Intake:
             stream, entries, expected=NO_STREAM, guard=guard, actor=actor, event_id=id_, correlation=incident_id
         )
 
-    async def _coalesce(self, decision: Coalesce, event: DegradationEvent) -> None:
+    async def _coalesce(self, decision: Coalesce, event: DegradationEvent, provenance: Provenance, actor: str) -> None:
         incident = decision.incident
-        observed = event.observed_at or 0
+        observed = max(event.observed_at or 0, self.observed(incident.id))
         count = self.count_of(incident) + 1
-        if decision.why == "count":
-            self._counts[incident.id] = (count, observed)
+        # What undoes a "no longer seen" must be known to whoever would resolve the incident for it.
+        undoes = incident.cleared_at > incident.observed_at and observed > incident.cleared_at
+        if decision.why == "count" and not undoes:
+            self._counts[incident.id] = Counted(count, observed, event, provenance, actor)
             await self._journal.durable(incident.opened_seq)
             return
+
+        def guard() -> None:
+            known = self._state.open_or_held(incident.fingerprint)
+            if known is None or known.id != incident.id:
+                raise GuardRefused("the incident was settled")
+
         self._counts.pop(incident.id, None)
         entry = DegradationCoalesced(
             count=count,
@@ -153,4 +206,4 @@ class Intake:
             summary=event.summary,
             evidence=event.model_dump(mode="json", include={"evidence"})["evidence"],
         )
-        await self._journal.append(incident.stream, [entry], correlation=incident.id)
+        await self._journal.append(incident.stream, [entry], guard=guard, correlation=incident.id)

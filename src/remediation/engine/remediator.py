@@ -64,7 +64,7 @@ class Remediator:
         self.halted = ""
         self._schedule = Schedule(self._treat, policy.concurrency, world.clock)
         self.intake = Intake(journal, state, policy, world.clock, self._handled)
-        self._staff = Staff(journal, state, registry, world, policy, self._past, self._keep, self._schedule.doze)
+        self._staff = Staff(journal, state, registry, world, policy, self._past, self._keep, self.intake, self._schedule.doze)
         self._kept: set[asyncio.Task[None]] = set()
         self._kept_locks: set[SubjectLock] = set()
         self._tasks: list[asyncio.Task[None]] = []

@@ -17,6 +17,7 @@ from remediation.core.incident import Attempt, Incident, Status, changed
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.engine.casefile import CaseFile
+from remediation.engine.intake import Intake
 from remediation.engine.lending import Loan, World
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered, Registry
@@ -42,6 +43,8 @@ class Staff:
     """Past heals of a fingerprint, also those that the state has forgotten."""
     keep: Callable[[SubjectLock, asyncio.Task[Any]], None]
     """Keeps a lock until a task that could not be stopped has ended."""
+    intake: Intake
+    """Knows of reports that are not journaled yet."""
     doze: Callable[[float], Awaitable[None]]
     """Sleeps for seconds without occupying one of the places for concurrent heals."""
 
@@ -123,11 +126,19 @@ class Session:
         return loan.attempt
 
     def used(self) -> list[Entry]:
-        """Credentials read since the last commit, to be journaled with the next one."""
-        if self._loan is None or not self._loan.used:
-            return []
-        used, self._loan.used = self._loan.used, []
-        return list(used)
+        """What happened since the last commit and goes with the next one: credentials read, reports counted."""
+        counted = self.staff.intake.take(self.case.fresh())
+        used: list[Entry] = [] if counted is None else [counted]
+        if self._loan is not None and self._loan.used:
+            used += self._loan.used
+            self._loan.used = []
+        return used
+
+    def contradicted(self, attempt: Attempt) -> bool:
+        """Whether the degradation was seen after the last effect of `attempt`."""
+        fresh = self.case.fresh()
+        seen = max(fresh.counter_evidence_at, self.staff.intake.observed(fresh.id))
+        return attempt.last_effect_at > 0 and seen > attempt.last_effect_at
 
     def end_loan(self, why: str) -> None:
         """Seal the context and take back what was lent."""

@@ -8,21 +8,19 @@ result it is inconclusive.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from remediation.context import RemediationContext
 from remediation.core import progress
 from remediation.core.incident import Attempt
-from remediation.engine.casefile import CaseFile
 from remediation.engine.registry import Registered
+from remediation.engine.session import Session
 from remediation.engine.steps import StepDeclined, StepFault, call_step
 from remediation.model.base import epoch_ms, milliseconds
-from remediation.model.entries import Entry, IncidentWaiting, VerificationStarted
+from remediation.model.entries import IncidentWaiting, VerificationStarted
 from remediation.model.plan import Receipt
 from remediation.model.runbook import Verdict, Wait
-from remediation.ports.clock import Clock
 
 MIN_INTERVAL = 1.0
+SEEN_AGAIN = Verdict.failed("the degradation was seen again after the fix")
 
 
 class Verification:
@@ -30,23 +28,21 @@ class Verification:
 
     def __init__(
         self,
-        case: CaseFile,
+        session: Session,
         registered: Registered,
         ctx: RemediationContext,
         attempt: Attempt,
         receipts: tuple[Receipt, ...],
-        clock: Clock,
-        used: Callable[[], list[Entry]],
-        doze: Callable[[float], Awaitable[None]],
     ) -> None:
-        self._case = case
+        self._session = session
+        self._case = session.case
         self._registered = registered
         self._ctx = ctx
         self._attempt = attempt
         self._receipts = receipts
-        self._clock = clock
-        self._used = used
-        self._doze = doze
+        self._clock = session.clock
+        self._used = session.used
+        self._doze = session.staff.doze
         self._sustain = registered.spec.sustain.total_seconds()
         self._interval = max(MIN_INTERVAL, self._sustain / 5)
 
@@ -71,7 +67,7 @@ class Verification:
     async def _watch(self, first: Verdict) -> Verdict:
         before = self._attempt.verification
         end = before.deadline if before is not None and before.deadline else self._now() + round(3000 * self._sustain)
-        anew = "the host was restarted" if before is not None else ""
+        anew = "the host was restarted" if before is not None and before.deadline else ""
         await self._begin(first, end, anew)
         since = self._clock.monotonic() if first.status == "healthy" else None
         seen = self._clock.monotonic()
@@ -101,8 +97,8 @@ class Verification:
     async def _sample(self) -> Verdict | Wait:
         fresh = self._case.fresh()
         self._ctx.advance(cleared_at=fresh.cleared_at)
-        if self._attempt.last_effect_at and fresh.counter_evidence_at > self._attempt.last_effect_at:
-            return Verdict.failed("the degradation was seen again after the fix")
+        if self._session.contradicted(self._attempt):
+            return SEEN_AGAIN
         try:
             result = await call_step(
                 self._registered.runbook,
@@ -115,10 +111,7 @@ class Verification:
             raise StepFault(f"verify left the allowed roots: {error}") from error
         if not isinstance(result, Verdict | Wait):
             raise StepFault(f"verify returned {type(result).__name__}")
-        fresh = self._case.fresh()
-        if self._attempt.last_effect_at and fresh.counter_evidence_at > self._attempt.last_effect_at:
-            return Verdict.failed("the degradation was seen again after the fix")
-        return result
+        return SEEN_AGAIN if self._session.contradicted(self._attempt) else result
 
     async def _begin(self, verdict: Verdict, end: int, anew: str) -> None:
         receipts, self._receipts = self._receipts, ()

@@ -61,6 +61,6 @@ class FakeClock:
         self._wall += timedelta(seconds=seconds)
 
     @property
-    def sleeping(self) -> int:
-        """How many sleep at present."""
-        return sum(not woken.done() for _, _, woken in self._sleepers)
+    def naps(self) -> tuple[float, ...]:
+        """The seconds that each sleeper has left, the soonest first."""
+        return tuple(sorted(due - self._monotonic for due, _, woken in self._sleepers if not woken.done()))
