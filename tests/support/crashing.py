@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -96,6 +97,7 @@ def _child(request: dict[str, Any], write: int) -> None:
     from tests.support.world import KINDS, EffectWorld
 
     world = EffectWorld(Path(request["base"]), key=request["key"])
+    tempfile.tempdir = request["base"]  # what the killed child leaves there goes with the test's folder
     effect = KINDS.load(EffectRecord(**request["record"]))
     assert effect is not None
     prepared = prepared_of(effect, request["prepared"])
