@@ -13,7 +13,7 @@ from remediation.errors import JournalRolledBack
 from remediation.journal import IntentJournal, JournalReader
 from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
-from remediation.journal.lock import WriterLock
+from remediation.journal.lock import WriterLock, locked
 from remediation.journal.snapshot import SnapshotFile
 from remediation.journal.tree import SignedTree
 from remediation.keys import SigningKey
@@ -34,6 +34,11 @@ def initialise(settings: Settings) -> str:
     """
     home = settings.home
     home.make()
+    with locked(home.journal_lock):
+        return _finish(home, settings.host.id)
+
+
+def _finish(home: Home, host: str) -> str:
     key = SigningKey.load(home.signing_key) if home.signing_key.exists() else SigningKey.create(home.signing_key)
     head = HeadNote(home.head_note)
     if head.size() > 0 and not home.journal.exists():
@@ -44,7 +49,7 @@ def initialise(settings: Settings) -> str:
     if head.size() < 0:
         if home.journal.exists():
             head.read()  # raises: a journal whose head is missing may have been rolled back
-        origin = f"{settings.host.id}/remediation/{random.token_hex(6)}"
+        origin = f"{host}/remediation/{random.token_hex(6)}"
         head.advance(Checkpoint(origin, 0, root_of([])).sign([key.signer(origin)]))
     note, origin = head.read(), head.origin()
     if not home.journal.exists():

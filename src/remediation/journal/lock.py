@@ -9,13 +9,35 @@ The database checks the size again inside each commit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from remediation.errors import JournalUnavailable
 
 _WIDTH = 20
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """
+    Hold the lock while nobody else writes; waits for it, and blocks the thread meanwhile.
+
+    Raises:
+        JournalUnavailable: the lock file can't be made.
+
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise JournalUnavailable(f"the writer lock {path} can't be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class WriterLock:

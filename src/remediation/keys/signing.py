@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 from os import PathLike
 from typing import Never, Self
@@ -50,7 +51,8 @@ class SigningKey:
         """
         Make a new key and store it durably at `path`, readable by its owner only (mode 0600). The directory must exist.
 
-        The file never replaces another. When this returns, file and directory entry are on disk; when it raises, there is no file.
+        The file never replaces another, and is whole or not there, whenever the process is killed. When this returns, file and directory
+        entry are on disk; when it raises, there is no file.
 
         Raises:
             KeyFileRefused: something is at `path` already, or the file can't be written.
@@ -58,25 +60,23 @@ class SigningKey:
         """
         private = Ed25519PrivateKey.generate()
         content = _PLAIN + private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        name = os.fspath(path)
+        unfinished = os.path.join(os.path.dirname(name), f".{os.path.basename(name)}.{secrets.token_hex(8)}")
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                _write_durably(unfinished, content)
+                os.link(unfinished, name)
+                _keep_entry(name)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(unfinished)
         except FileExistsError as error:
             raise KeyFileRefused(
-                f"{os.fspath(path)} exists already and is not replaced: a key that signed a log is needed to continue it. "
+                f"{name} exists already and is not replaced: a key that signed a log is needed to continue it. "
                 "Use it, or move it away first"
             ) from error
         except OSError as error:
-            raise KeyFileRefused(f"the key file {os.fspath(path)} can't be made: {error.strerror}") from error
-        try:
-            _write_durably(descriptor, content, path)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            if isinstance(error, OSError):
-                raise KeyFileRefused(
-                    f"the key file {os.fspath(path)} can't be written: {error.strerror}; no key was made"
-                ) from error
-            raise
+            raise KeyFileRefused(f"the key file {name} can't be made: {error.strerror}; no key was made") from error
         return cls(private)
 
     @classmethod
@@ -146,7 +146,8 @@ class SigningKey:
         raise TypeError("a SigningKey is not copied or pickled: a private key stays in one place")
 
 
-def _write_durably(descriptor: int, content: bytes, path: str | PathLike[str]) -> None:
+def _write_durably(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.fchmod(descriptor, 0o600)
         while content:
@@ -154,11 +155,19 @@ def _write_durably(descriptor: int, content: bytes, path: str | PathLike[str]) -
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _keep_entry(path: str) -> None:
+    """Make the directory entry durable, or remove it."""
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def _read_private(path: str | PathLike[str]) -> bytes:

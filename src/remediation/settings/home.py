@@ -14,6 +14,8 @@ DEFAULT_HOME = ".remediation"
 HOME_VARIABLE = "REMEDIATION_HOME"
 CONFIG_NAME = "remediation.toml"
 _PRIVATE = 0o700
+_OWN = {CONFIG_NAME, ".gitignore", "blobs", "locks", "scratch", "sentinels"}
+"""What may lie in a folder that is no home yet: a making that was interrupted leaves these. The inbox comes last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,8 @@ class Home:
             return
         if not self.root.is_dir():
             raise ConfigurationError(f"{self.root} is a file; a home is a folder: name another one")
-        foreign = sorted({entry.name for entry in self.root.iterdir()} - {CONFIG_NAME, ".gitignore"})
-        if foreign:
+        foreign = sorted({entry.name for entry in self.root.iterdir()} - _OWN)
+        if foreign and not self.made:  # another process may be making it
             raise ConfigurationError(
                 f"{self.root} is not empty and no home (it holds {printable(foreign[0])!r}); "
                 f"a home wants a folder of its own, such as {self.root / DEFAULT_HOME}"

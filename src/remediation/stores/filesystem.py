@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 _NETWORK = frozenset(
@@ -28,6 +29,7 @@ _NETWORK = frozenset(
         "davfs",
     ]
 )
+_OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 def network_filesystem(path: Path) -> str:
@@ -39,14 +41,30 @@ def network_filesystem(path: Path) -> str:
     place = Path(os.path.realpath(path))
     while not place.exists() and place != place.parent:
         place = place.parent
-    best, kind = "", ""
     try:
-        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+        mounts = Path("/proc/self/mountinfo").read_bytes()
     except OSError:
         return ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        mounted = before.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
-        if (place == Path(mounted) or Path(mounted) in place.parents) and len(mounted) >= len(best):
-            best, kind = mounted, after.split(" ", 1)[0]
+    kind = kind_of(place, mounts)
     return kind if kind in _NETWORK else ""
+
+
+def kind_of(place: Path, mounts: bytes) -> str:
+    """
+    The type name of the file system that holds `place`, an absolute path without links; empty when `mounts` doesn't say.
+
+    Args:
+        mounts: What ``/proc/self/mountinfo`` holds: see proc_pid_mountinfo(5). Later mounts hide earlier ones.
+
+    """
+    best, kind = b"", b""
+    inside = os.fsencode(place)
+    for line in mounts.split(b"\n"):
+        before, _, after = line.partition(b" - ")
+        fields = before.split(b" ")
+        if len(fields) < 5:
+            continue
+        mounted = _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), fields[4])
+        if (inside == mounted or inside.startswith(mounted.rstrip(b"/") + b"/")) and len(mounted) >= len(best):
+            best, kind = mounted, after.split(b" ", 1)[0]
+    return os.fsdecode(kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import importlib.resources
 import os
@@ -22,6 +24,7 @@ FORMAT = 1
 _COLUMNS = "e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time, e.leaf, p.salt, p.body"
 _FROM = "FROM entry e LEFT JOIN payload p ON p.seq = e.seq"
 _CHUNKS = (64, 8, 1)
+_PARTING = 5.0
 
 
 class _UnitConnection(sqlite3.Connection):
@@ -44,7 +47,9 @@ def _insert(table: str, columns: int, rows: int) -> str:
 
 def create(path: Path, note: str) -> None:
     """
-    Make a new, empty journal whose first checkpoint is `note` (size 0).
+    Make a new, empty journal whose first checkpoint is `note` (size 0): whole and durable, or not at all.
+
+    The caller makes sure that nobody else makes it at the same time.
 
     Raises:
         JournalUnavailable: the file exists, or can't be made here.
@@ -53,22 +58,35 @@ def create(path: Path, note: str) -> None:
     refuse_network_filesystem(path)
     if path.exists():
         raise JournalUnavailable(f"{path} exists already; a journal is never overwritten")
-    schema = importlib.resources.files("remediation.stores").joinpath("schema.sql").read_text("utf-8")
+    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        connection = sqlite3.connect(path, isolation_level=None)
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+        _fill(unfinished, note)
+        os.rename(unfinished, path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.chmod(path, 0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
-            )
-            connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
-            connection.execute("COMMIT")
+            os.fsync(directory)
         finally:
-            connection.close()
-    except sqlite3.Error as error:
+            os.close(directory)
+    except (sqlite3.Error, OSError) as error:
         raise JournalUnavailable(f"can't create the journal {path}: {error}") from error
+
+
+def _fill(path: Path, note: str) -> None:
+    schema = importlib.resources.files("remediation.stores").joinpath("schema.sql").read_text("utf-8")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        os.chmod(path, 0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
+        )
+        connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
+        connection.execute("COMMIT")
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("its first pages could not be moved out of the write-ahead log")
 
 
 def refuse_network_filesystem(path: Path) -> None:
@@ -124,7 +142,12 @@ class SqliteJournalStore:
         # A host whose event loop ended before it could close must be able to end. Up to aiosqlite 0.21 the connection is the thread.
         thread: Any = getattr(connecting, "_thread", connecting)
         thread.daemon = True
-        return await connecting
+        try:
+            return await connecting
+        except BaseException:
+            # The thread ends by itself, with a last word to this loop, which must still be there.
+            await asyncio.to_thread(thread.join, _PARTING)
+            raise
 
     async def _check_format(self, connection: aiosqlite.Connection) -> None:
         application = await _one(connection, "PRAGMA application_id")
@@ -133,6 +156,8 @@ class SqliteJournalStore:
             raise JournalDamaged(f"{self._path} is a SQLite database, but not a journal of remediation")
         if version > FORMAT:
             raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
+        if version != FORMAT:
+            raise JournalDamaged(f"{self._path} says that it is in format {version}, which no release ever wrote")
 
     async def _configure(self, connection: aiosqlite.Connection) -> None:
         mode = await _one(connection, "PRAGMA journal_mode = WAL")
