@@ -88,16 +88,15 @@ class Reader:
         high = HIGH if first is None else first - 1
         if low > LOW and high < HIGH:
             yield from self.fill(table, outcome, low, high, _PROBES)
-        elif low > LOW or high == HIGH:
-            start = max(low, 0) if low == LOW else low
-            for power in range(45):
-                below = start + 2 ** (power + 1) - 2
-                yield from self.fill(table, outcome, start + 2**power - 1, min(below, HIGH), 200 if power < 20 else 20)
-        else:
-            for power in range(45):
-                yield from self.fill(
-                    table, outcome, max(high - 2 ** (power + 1) + 2, LOW), high - 2**power + 1, 200 if power < 20 else 20
-                )
+            return
+        for power in range(45):  # ever wider windows away from what could be read, or from 0
+            near, far, probes = 2**power - 1, 2 ** (power + 1) - 2, 200 if power < 20 else 20
+            start = low if low > LOW else 0
+            if high == HIGH:
+                yield from self.fill(table, outcome, start + near, min(start + far, HIGH), probes)
+            if low == LOW:
+                end = high if high < HIGH else -1
+                yield from self.fill(table, outcome, max(end - far, LOW), end - near, probes)
 
     def fill(self, table: Table, outcome: Outcome, low: int, high: int, probes: int) -> Iterator[tuple[Any, ...]]:
         """Rows between two damaged places, from the middle of the widest gap on."""
