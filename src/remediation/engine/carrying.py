@@ -199,7 +199,8 @@ class Carrier:
         applied.receipts.append(receipt)
         if once:
             await self._commit(EffectFailed(attempt=attempt.id, receipt=receipt))
-        if not conflict and (once or await self._probe(effect, context, prepared) is not Probe.NOT_APPLIED):
+        if not conflict:
+            # Also when it did nothing: undoing removes what it may have left behind.
             applied.doubtful = (item.key,)
         return False
 
