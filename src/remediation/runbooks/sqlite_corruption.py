@@ -67,7 +67,7 @@ class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
         blast_radius="process",
         reversibility="partial",
         level="patch",
-        timeouts=Timeouts(decide=timedelta(seconds=120), apply=timedelta(seconds=120), verify=timedelta(seconds=60)),
+        timeouts=Timeouts(decide=timedelta(minutes=10), apply=timedelta(minutes=5), verify=timedelta(minutes=2)),
     )
 
     async def precondition(self, ctx: RemediationContext) -> Finding:
