@@ -26,10 +26,10 @@ def _check(value: Any, where: str) -> None:
         return
     if kind is int:
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
-            raise NotCanonical(f"{where}: integer {value} is not below 2**53; store it as a string")
+            raise NotCanonical(f"{where}: an integer of {value.bit_length()} bits is not below 2**53; store it as a string")
     elif kind is dict:
         for key, item in value.items():
-            if key not in _known_keys:
+            if key not in _known_keys or type(key) is not str:
                 if type(key) is not str or not _KEY(key):
                     raise NotCanonical(f"{where}: key {key!r} is outside [a-z0-9_.-]; store the map as a list of pairs")
                 if len(_known_keys) < 4096:
@@ -52,9 +52,11 @@ def dumps(value: Any) -> bytes:
         NotCanonical: `value` lies outside the domain (the message names the place).
 
     """
-    _check(value, "$")
     try:
+        _check(value, "$")
         return _encode(value).encode("utf-8")
+    except RecursionError as error:
+        raise NotCanonical("the value contains itself, or is nested too deeply; store it as a string") from error
     except UnicodeEncodeError as error:
         raise NotCanonical("a string holds a lone surrogate; store undecodable bytes as base64") from error
 
@@ -63,14 +65,16 @@ def loads(data: bytes | str) -> Any:
     """
     Parse JSON, refusing duplicate keys, floats and the constants that JSON does not have.
 
-    Does not prove that `data` is canonical: compare ``dumps(loads(data))`` for that.
+    Does not prove that `data` is canonical, nor that keys, integers and escaped surrogates are in the domain: compare
+    ``dumps(loads(data))`` for that.
 
     Raises:
-        NotCanonical: not JSON, or outside the domain.
+        NotCanonical: not UTF-8, not JSON, or one of these.
 
     """
     try:
-        return json.loads(data, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_no_float, parse_constant=_no_float)
     except (ValueError, RecursionError) as error:
         raise NotCanonical(f"not JSON: {error}") from error
 

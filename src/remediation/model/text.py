@@ -11,17 +11,21 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 SUBJECT_CAP = 4096
 SUMMARY_CAP = 2048
 EVIDENCE_CAP = 64 * 1024
 EVIDENCE_DEPTH = 8
+_KEY_CAP = 256
 
-# C0 and C1 controls but tab and newline; bidi embeddings, overrides and isolates (Unicode TR 36, 3.3); line and paragraph separators;
-# zero-width and invisible format characters that can hide text.
+# C0 and C1 controls but tab and newline; all format characters (Unicode category Cf: bidi embeddings, overrides and isolates, see TR 36,
+# 3.3; zero-width marks; tags) but the visible signs of Arabic, Syriac and Kaithi; line and paragraph separators; surrogates; and what
+# is shown as nothing at all (Default_Ignorable_Code_Point: fillers, variation selectors), in which text can be hidden.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    "\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -48,7 +52,7 @@ def capped(text: str, cap: int) -> str:
     if len(text) <= cap:
         return text
     note = f"… [{len(text)} characters, cut]"
-    return text[: cap - len(note)] + note
+    return (text[: max(0, cap - len(note))] + note)[:cap]
 
 
 def capped_identity(text: str, cap: int = SUBJECT_CAP) -> str:
@@ -61,35 +65,67 @@ def capped_identity(text: str, cap: int = SUBJECT_CAP) -> str:
 
 def clamp_json(value: Any) -> dict[str, Any]:
     """
-    Evidence made storable: JSON values only, depth at most 8, at most 64 KiB as JSON text.
+    Evidence made storable: JSON values only, depth at most 8, at most 64 KiB as JSON text. Made once, it stays as it is.
 
-    NaN and infinities become strings, keys become strings, unknown objects their type's name, deeper levels their JSON text (cut). What is
-    too large is replaced by ``{"cut": true, "size": bytes, "head": text}``. A value that is not a mapping is put under ``value``.
+    NaN and infinities become strings, keys become strings, unknown objects their type's name, deeper levels are named only. What is
+    too large is replaced by ``{"cut": true, "size": bytes, "head": text}``, where `size` is how much of it was looked at: the work is
+    bounded, also for values that hold themselves. A value that is not a mapping is put under ``value``.
     """
-    plain = _plain(value, EVIDENCE_DEPTH)
-    evidence = plain if isinstance(plain, dict) else {"value": plain}
-    text = json.dumps(evidence, ensure_ascii=False)
-    size = len(text.encode("utf-8"))
-    if size <= EVIDENCE_CAP:
+    walk = _Walk()
+    evidence = walk.mapping(value if isinstance(value, dict) else {"value": value}, EVIDENCE_DEPTH)
+    data = json.dumps(evidence, ensure_ascii=False).encode("utf-8")
+    if len(data) <= EVIDENCE_CAP and walk.left >= 0:
         return evidence
-    return {"cut": True, "size": size, "head": text.encode("utf-8")[: EVIDENCE_CAP // 4].decode("utf-8", "ignore")}
+    return {"cut": True, "size": len(data), "head": data[: EVIDENCE_CAP // 4].decode("utf-8", "ignore")}
 
 
-def _plain(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return wellformed(value if len(value) <= EVIDENCE_CAP else capped(value, EVIDENCE_CAP // 4))
-    if isinstance(value, int):
-        return value if abs(value) < 2**53 else str(value) if value.bit_length() < 4096 else "a huge integer"
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, bytes):
-        return wellformed(value[:EVIDENCE_CAP].decode("utf-8", "surrogateescape"))
-    if isinstance(value, dict | list | tuple | set | frozenset):
-        if depth <= 1:
-            return f"[deeper than {EVIDENCE_DEPTH} levels: {type(value).__name__} of {len(value)}]"
-        if isinstance(value, dict):
-            return {wellformed(str(key))[:256]: _plain(item, depth - 1) for key, item in list(value.items())[:4096]}
-        return [_plain(item, depth - 1) for item in list(value)[:4096]]
-    return f"[{type(value).__name__}]"
+class _Walk:
+    """One way through a foreign value, that ends when it has seen more than can be stored."""
+
+    def __init__(self) -> None:
+        self.left = 4 * EVIDENCE_CAP
+
+    def mapping(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        result = {}
+        for key, item in value.items():
+            if self.left < 0:
+                break
+            result[self._key(key)] = self.plain(item, depth - 1)
+        return result
+
+    def plain(self, value: Any, depth: int) -> Any:
+        self.left -= 1
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, int):
+            number = int.__int__(value)
+            return number if abs(number) < 2**53 else str(number) if number.bit_length() < 4096 else "a huge integer"
+        if isinstance(value, float):
+            return float.__float__(value) if math.isfinite(value) else float.__repr__(value)
+        if isinstance(value, bytes):
+            return self._text(value[:EVIDENCE_CAP].decode("utf-8", "surrogateescape"))
+        if isinstance(value, dict | list | tuple | set | frozenset):
+            if depth < 1:
+                return f"[deeper than {EVIDENCE_DEPTH} levels: {type(value).__name__} of {len(value)}]"
+            return self.mapping(value, depth) if isinstance(value, dict) else self._items(value, depth)
+        return f"[{type(value).__name__}]"
+
+    def _items(self, value: Iterable[Any], depth: int) -> list[Any]:
+        result = []
+        for item in value:
+            if self.left < 0:
+                break
+            result.append(self.plain(item, depth - 1))
+        return result
+
+    def _text(self, value: str) -> str:
+        text = wellformed(value if len(value) <= EVIDENCE_CAP else capped(value, EVIDENCE_CAP // 4))
+        self.left -= len(text)
+        return text
+
+    def _key(self, key: Any) -> str:
+        text = wellformed(str.__str__(key)) if isinstance(key, str) else str(self.plain(key, 0))
+        self.left -= min(len(text), _KEY_CAP)
+        return capped_identity(text, _KEY_CAP)
