@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ class Plugins:
             RegistrationError: no plugin has that kind, or its options can't be used.
 
         """
-        kinds = {kind.kind: kind for _, found in self._results("remediation_sentinels") for kind in found}
+        kinds = self._sentinel_kinds()
         sentinels: dict[str, Sentinel[Any]] = {}
         for name, tables in settings.sentinel_tables().items():
             kind = kinds.get(name)
@@ -77,6 +78,17 @@ class Plugins:
                     raise RegistrationError(f"{where}: there is a sentinel {printable(made.name)!r} already; remove one")
                 sentinels[made.name] = made
         return list(sentinels.values())
+
+    def _sentinel_kinds(self) -> dict[str, type[Sentinel[Any]]]:
+        kinds: dict[str, type[Sentinel[Any]]] = {}
+        for plugin, found in self._results("remediation_sentinels"):
+            for kind in found:
+                name = getattr(kind, "kind", "")
+                if not name:
+                    raise RegistrationError(f"plugin {plugin}: a sentinel class needs a kind, and {kind!r} has none")
+                if kinds.setdefault(name, kind) is not kind:
+                    raise RegistrationError(f"plugin {plugin}: there are sentinels of kind {name!r} already: {kinds[name]!r}")
+        return kinds
 
     def _results(self, hook: str) -> list[tuple[str, Iterable[Any]]]:
         """What each plugin returned, in the order of registration."""
@@ -108,7 +120,7 @@ def discover(settings: Settings, plugins: Sequence[Any] = ()) -> Plugins:
         _register(manager, _imported(name), name)
     _load_entry_points(manager, settings.host.autoload)
     for plugin in plugins:
-        _register(manager, plugin, getattr(plugin, "__name__", type(plugin).__name__))
+        _register(manager, plugin, _free_name(manager, getattr(plugin, "__name__", type(plugin).__name__)))
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
@@ -140,6 +152,12 @@ def _imported(name: str) -> Any:
         return importlib.import_module(name)
     except Exception as error:
         raise RegistrationError(f"the plugin {name!r} can't be imported: {type(error).__name__}: {error}") from error
+
+
+def _free_name(manager: pluggy.PluginManager, wanted: str) -> str:
+    """A name for a plugin passed in code: several objects of one class may be."""
+    names = itertools.chain([wanted], (f"{wanted}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not manager.has_plugin(name))
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, name: str) -> None:

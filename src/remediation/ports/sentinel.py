@@ -69,7 +69,15 @@ class Sentinel(abc.ABC, Generic[Opt]):
 
     kind: ClassVar[str]
     """``[[sentinels.<kind>]]`` configures it."""
-    options_type: ClassVar[type[Frozen]]
+    options_type: ClassVar[type[Frozen]] = SentinelOptions
+    """That of ``class X(Sentinel[XOptions])``."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            for argument in getattr(base, "__args__", ()):
+                if "options_type" not in cls.__dict__ and isinstance(argument, type) and issubclass(argument, Frozen):
+                    cls.options_type = argument
 
     def __init__(self, options: Opt, base: Path) -> None:
         self.options = options
