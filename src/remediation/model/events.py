@@ -13,9 +13,11 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
 from remediation.model.base import Frozen, Severity
-from remediation.model.text import SUMMARY_CAP, capped, capped_identity, clamp_json, wellformed
+from remediation.model.text import SUMMARY_CAP, capped, capped_identity, clamp_json, clean_key, wellformed
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+TAINTED_CAP = 64
+_LAST_MOMENT = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, where calendars of four digits end
 
 
 class Provenance(StrEnum):
@@ -49,8 +51,8 @@ class DegradationEvent(Frozen):
     Something got worse.
 
     `code`, `subsystem` and `subject` identify it: equal triples are one incident. Hostile text is made harmless rather than refused
-    (long texts are cut and say so, evidence is clamped), because losing a report is worse; only a malformed `code`, `subsystem` or
-    `severity` is an error.
+    (long texts are cut and say so, evidence is clamped, an impossible time is dropped), because losing a report is worse; only a
+    malformed `code`, `subsystem` or `severity`, an empty `subject`, or too many `tainted` names are an error.
     """
 
     code: str
@@ -66,7 +68,7 @@ class DegradationEvent(Frozen):
     """What the reporter saw, as JSON; at most 64 KiB and 8 levels."""
     tainted: tuple[str, ...] = ()
     """Names in `evidence` that derive from text which anybody may have written (a printed traceback): a runbook confirms them in
-    the world before it acts on them."""
+    the world before it acts on them. At most 64; written as `evidence` writes them (see `remediation.model.text.clean_key`)."""
     observed_at: int | None = None
     """When it was seen, in milliseconds since 1970 UTC; filled with the time of the report if missing."""
 
@@ -77,19 +79,29 @@ class DegradationEvent(Frozen):
             raise ValueError("must be 1-64 letters, digits or _.:- and begin with a letter or digit")
         return value
 
-    @field_validator("subject", mode="before")
+    @field_validator("subject")
     @classmethod
-    def _subject(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
+    def _subject(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("must name what is affected")
         return capped_identity(wellformed(value))
 
-    @field_validator("summary", mode="before")
+    @field_validator("summary")
     @classmethod
-    def _summary(cls, value: Any) -> Any:
-        return capped(wellformed(value), SUMMARY_CAP) if isinstance(value, str) else value
+    def _summary(cls, value: str) -> str:
+        return capped(wellformed(value), SUMMARY_CAP)
+
+    @field_validator("tainted")
+    @classmethod
+    def _tainted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > TAINTED_CAP:
+            raise ValueError(f"at most {TAINTED_CAP} names may be tainted; leave out of the evidence what nobody needs")
+        return tuple(clean_key(name) for name in value)
+
+    @field_validator("observed_at")
+    @classmethod
+    def _observed_at(cls, value: int | None) -> int | None:
+        return value if value is not None and 0 <= value <= _LAST_MOMENT else None
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """See pydantic; the copy's fingerprint is its own, also when this one's was asked for before."""

@@ -63,6 +63,11 @@ def capped_identity(text: str, cap: int = SUBJECT_CAP) -> str:
     return f"{text[: cap - 80]}…sha256:{digest}"
 
 
+def clean_key(name: str) -> str:
+    """The key under which `clamp_json` keeps `name`: storable, at most 256 characters, and different for different names."""
+    return capped_identity(wellformed(name), _KEY_CAP)
+
+
 def clamp_json(value: Any) -> dict[str, Any]:
     """
     Evidence made storable: JSON values only, depth at most 8, at most 64 KiB as JSON text. Made once, it stays as it is.
@@ -126,6 +131,6 @@ class _Walk:
         return text
 
     def _key(self, key: Any) -> str:
-        text = wellformed(str.__str__(key)) if isinstance(key, str) else str(self.plain(key, 0))
-        self.left -= min(len(text), _KEY_CAP)
-        return capped_identity(text, _KEY_CAP)
+        text = clean_key(str.__str__(key) if isinstance(key, str) else str(self.plain(key, 0)))
+        self.left -= len(text)
+        return text
