@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import secrets as random
 from pathlib import Path
 
 from remediation import __version__
+from remediation.bootstrap.leftovers import UNFINISHED
 from remediation.core.state import HostState
 from remediation.errors import JournalRolledBack
 from remediation.journal import IntentJournal, JournalReader
@@ -52,12 +54,27 @@ def _finish(home: Home, host: str) -> str:
         origin = f"{host}/remediation/{random.token_hex(6)}"
         head.advance(Checkpoint(origin, 0, root_of([])).sign([key.signer(origin)]))
     note, origin = head.read(), head.origin()
+    if not home.verifier_keys.exists():
+        unfinished = home.keys / f".{home.verifier_keys.name}.new"
+        unfinished.write_text(f"{key.vkey(origin)}\n", "utf-8")
+        os.rename(unfinished, home.verifier_keys)
     if not home.journal.exists():
-        create(home.journal, note)
-    public = home.keys / "signing.vkey"
-    if not public.exists():
-        public.write_text(f"{key.vkey(origin)}\n", "utf-8")
+        # Last of all, and whole or not there: a home with a journal is one that can be opened.
+        unfinished = home.root / UNFINISHED
+        for path in home.root.glob(f"{UNFINISHED}*"):
+            path.unlink()
+        create(unfinished, note)
+        os.rename(unfinished, home.journal)
+        _sync(home.root)
     return origin
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def initialised(home: Home) -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets as random
+import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import structlog
 
 from remediation import __version__
 from remediation.bootstrap.host import Host
+from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.confinement import AllowedRoots
 from remediation.coordination.locks import HostLock, SubjectLocks, alive
@@ -107,6 +109,10 @@ class RemediatorBootstrap:
             instance = random.token_hex(6)
             host_lock = HostLock(home.locks, instance)
             stack.callback(host_lock.release)
+            locks = SubjectLocks(home.locks, clock)
+            clear_leftovers(home, locks)
+            scratch = home.scratch / instance
+            stack.callback(shutil.rmtree, scratch, ignore_errors=True)
             roots = settings.effects.roots
             if roots is None:
                 roots = tuple(dict.fromkeys(root for sentinel in sentinels for root in sentinel.roots()))
@@ -120,7 +126,7 @@ class RemediatorBootstrap:
                 ),
                 controls=self.controls,
                 kinds=plugins.kinds,
-                scratch=home.scratch,
+                scratch=scratch,
                 secrets=self._secrets,
                 host_descriptor=host_lock.descriptor,
                 instance=instance,
@@ -136,7 +142,7 @@ class RemediatorBootstrap:
             )
             await self._announce(journal, state, registry, instance, home)
             notices = Notices(state, self._all_channels(plugins), clock)
-            remediator = Remediator(journal, state, registry, world, policy, SubjectLocks(home.locks, clock), notices)
+            remediator = Remediator(journal, state, registry, world, policy, locks, notices)
             requests = Requests(Inbox(home.inbox), remediator, journal, state, registry, policy, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
             host = Host(instance, journal, state, remediator, watching, requests)

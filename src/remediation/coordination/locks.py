@@ -34,8 +34,12 @@ class HostLock:
 
     def __init__(self, folder: Path, instance: str) -> None:
         self.path = folder / f"host-{instance}.lock"
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        while True:
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            if _same(self.descriptor, self.path):
+                return
+            os.close(self.descriptor)  # `alive` met the file before it was locked, and removed it
 
     def release(self) -> None:
         """Give it back; the file goes too."""
@@ -61,7 +65,7 @@ def alive(path: Path) -> bool:
     except BlockingIOError:
         return True
     else:
-        with contextlib.suppress(FileNotFoundError):
+        if _same(descriptor, path):
             os.unlink(path)
         return False
     finally:
@@ -84,7 +88,8 @@ class SubjectLock:
             return  # it is gone already
         self._children = [*self._children[-63:], (pid, born, deadline)]
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"owner": os.getpid(), "children": self._children}), "utf-8")
+        owner = (os.getpid(), psutil.Process().create_time())
+        temporary.write_text(json.dumps({"owner": owner, "children": self._children}), "utf-8")
         os.rename(temporary, self._path)
 
     def release(self) -> None:
@@ -109,6 +114,11 @@ class SubjectLocks:
     def try_acquire(self, subject: str) -> SubjectLock | None:
         """The lock of `subject`, or `None` while somebody holds it."""
         digest = _digest(subject)
+        descriptor = self._locked(digest)
+        return SubjectLock(descriptor, self._children(digest)) if descriptor is not None else None
+
+    def _locked(self, digest: bytes) -> int | None:
+        """A descriptor that holds the lock of the subject with this digest."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         offset = int.from_bytes(digest[:8], "big") >> 2
         try:
@@ -119,7 +129,7 @@ class SubjectLocks:
         except BaseException:
             os.close(descriptor)
             raise
-        return SubjectLock(descriptor, self._children(digest))
+        return descriptor
 
     async def acquire(self, subject: str) -> SubjectLock:
         """Wait for the lock of `subject`. Children that a dead host left behind are ended once they are past their deadline."""
@@ -137,19 +147,46 @@ class SubjectLocks:
         """End children that a dead host left with the lock of `subject`, if they are past their deadline."""
         try:
             known = json.loads(self._children(_digest(subject)).read_text("utf-8"))
-            owner = int(known["owner"])
+            owner, owner_born = int(known["owner"][0]), float(known["owner"][1])
             children = [(int(pid), float(born), float(deadline)) for pid, born, deadline in known["children"]]
         except (OSError, ValueError, KeyError, TypeError):
             return
-        if owner == os.getpid() or psutil.pid_exists(owner):
+        if _runs(owner, owner_born):
             return
         for pid, born, deadline in children:
             if self._clock.monotonic() < deadline:
                 continue
-            with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
-                # The group's leader may be gone while members live on; its id stays taken as long as they do.
-                if not psutil.pid_exists(pid) or abs(psutil.Process(pid).create_time() - born) < 1.0:
+            # The group's leader may be gone while members live on; its id stays taken as long as they do.
+            if not psutil.pid_exists(pid) or _runs(pid, born):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
+
+    def forget_children(self) -> None:
+        """Remove the notes about children that no longer hold their subject's lock: those that killed hosts left."""
+        for path in self._folder.glob("children-*"):
+            with contextlib.suppress(ValueError):
+                descriptor = self._locked(bytes.fromhex(path.stem.removeprefix("children-")))
+                if descriptor is not None:
+                    path.unlink(missing_ok=True)
+                    os.close(descriptor)
+
+
+def _runs(pid: int, born: float) -> bool:
+    """Whether the process that was started at `born` (seconds since 1970) runs; its number may have been given to another one."""
+    try:
+        return abs(psutil.Process(pid).create_time() - born) < 1.0
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    """Whether `path` is the file that `descriptor` has open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _digest(subject: str) -> bytes:

@@ -90,7 +90,7 @@ def _journaled(session: Session, attempt: Attempt) -> Attempt:
 def _carrier(session: Session, attempt: Attempt) -> Carrier:
     loan = session.lend(attempt.runbook, attempt.id)
 
-    async def commit(entry: Entry) -> None:
-        await session.case.commit(entry, before=session.used())
+    async def commit(*entries: Entry) -> None:
+        await session.case.commit(*entries, before=session.used())
 
     return Carrier(loan, commit, lambda: _panic(session))

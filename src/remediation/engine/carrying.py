@@ -31,7 +31,8 @@ from remediation.ports.effect import Effect, Plan, output_of, prepared_of
 
 DIFF_CAP = 16 * 1024
 DIFFS_CAP = 96 * 1024
-Commit = Callable[[Entry], Awaitable[None]]
+Commit = Callable[..., Awaitable[None]]
+"""Journals the entries that it is given, together."""
 
 
 async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> PlanRecord:
@@ -116,7 +117,12 @@ class Carrier:
         end = self._loan.world.clock.monotonic() + seconds
         for item in plan.effects:
             if item.key in known:
-                continue
+                if known[item.key].outcome != "failed":
+                    continue
+                # Its failure was journaled, and a crash came before the end of the attempt.
+                applied.failure = f"{item.line}: {known[item.key].error}"
+                applied.doubtful = (item.key,)
+                return applied
             if self._stop():
                 applied.stopped = True
                 return applied
@@ -214,7 +220,9 @@ class Carrier:
 
     async def _uncertain(self, attempt: Attempt, item: PlannedEffect, reason: str, applied: Applied) -> None:
         applied.uncertain = True
-        await self._commit(EffectUncertain(attempt=attempt.id, key=item.key, reason=reason))
+        # From here on nothing of this stage is looked at again: what was done before must be on record with it.
+        done = [EffectApplied(attempt=attempt.id, receipt=receipt) for receipt in applied.receipts]
+        await self._commit(*done, EffectUncertain(attempt=attempt.id, key=item.key, reason=reason))
 
     async def revert(self, attempt: Attempt, key: str, *, fresh: bool, seconds: float) -> Entry:
         """Undo the effect `key`; returns the entry that says how that went. Idempotent but for *once* effects, which are marked first."""

@@ -67,7 +67,7 @@ class EffectStarted(Entry):
 
 
 class EffectApplied(Entry):
-    """An effect of class *once* is done."""
+    """An effect is done: one of class *once*, or one before an effect of which that can't be known."""
 
     type: ClassVar[str] = "effect.applied"
     attempt: str

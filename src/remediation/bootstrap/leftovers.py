@@ -1,0 +1,57 @@
+"""What hosts leave behind when they are killed, removed by the next one that starts."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from remediation.coordination.locks import SubjectLocks, alive
+from remediation.settings import Home
+
+UNFINISHED = ".journal.sqlite3.new"
+"""A journal that is being made; it gets its name when it is whole."""
+
+
+def clear_leftovers(home: Home, locks: SubjectLocks) -> None:
+    """
+    Remove the lock files, scratch folders and unfinished files of hosts that are gone. What living ones use is left alone.
+
+    Non-guarantee: while somebody appends to the journal, unfinished files of the keys' folder stay for the next start.
+    """
+    for path in home.locks.glob("host-*.lock"):
+        alive(path)
+    for folder in home.scratch.iterdir():
+        if not alive(home.locks / f"host-{folder.name}.lock"):
+            shutil.rmtree(folder, ignore_errors=True)
+    locks.forget_children()
+    for path in home.root.glob(".snapshot.bin.*"):
+        # Written beside the writer lock: its name says by whom.
+        pid = path.suffix[1:]
+        if not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
+    with _nobody_writes(home.journal_lock) as sure:
+        if sure:
+            for name in (f".{home.head_note.name}.*", f".{home.signing_key.name}.*", f".{home.verifier_keys.name}.*"):
+                for path in home.keys.glob(name):
+                    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _nobody_writes(path: Path) -> Iterator[bool]:
+    # Without waiting: the lock may be held by another host of this very process and event loop.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
