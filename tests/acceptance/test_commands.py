@@ -106,6 +106,13 @@ def test_what_is_asked_is_done_when_the_host_runs_next(name: str, user: User) ->
     assert list((user.home / "inbox" / "rejected").glob("*")) == []
 
 
+def test_init_names_the_settings_that_count(user: User) -> None:
+    answer = user.succeed("init", "--json").json
+    assert answer["made"] is False
+    assert answer["settings"] == str(user.folder / "remediation.toml")
+    assert answer["settings"] in user.succeed("init").out
+
+
 def test_an_incident_nobody_knows_is_a_no(user: User) -> None:
     for command in ("show", "close", "reopen"):
         ran = user.remediation("incident", command, "ffffffff")

@@ -166,6 +166,16 @@ def test_a_program_that_is_killed_loses_no_report(user: User) -> None:
     assert user.succeed("journal", "verify", "--json").json["ok"] is True
 
 
+def test_a_program_that_waits_in_vain_is_told_what_for(user: User) -> None:
+    assert user.python(user.folder / "service.py").status == 0
+    patient = (user.folder / "service.py").read_text().replace("timeout=60", "timeout=1")
+    ran = user.python(patient)
+    assert ran.status == 1
+    assert ran.err.splitlines()[-1].startswith("TimeoutError: incident ")
+    assert "is not settled yet: it waits, it was healed a short while ago" in ran.err
+    assert calls(user) == ["outbox"], "within the cooldown nothing is done twice"
+
+
 def test_a_reporter_without_a_home_says_how_to_make_one(user: User) -> None:
     ran = user.python(REPORTER, "anything")
     assert ran.status == 1

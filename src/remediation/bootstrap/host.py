@@ -59,8 +59,16 @@ class Host:
 
         """
         id_ = reported.incident if isinstance(reported, Reported) else reported
-        async with asyncio.timeout(timeout):
-            return await self._remediator.settled(id_)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._remediator.settled(id_)
+        except TimeoutError:
+            raise TimeoutError(f"incident {id_} is not settled yet{self._waits(id_)}; healing goes on") from None
+
+    def _waits(self, id_: str) -> str:
+        incident = self._state.incidents.get(id_)
+        wait = incident.wait if incident is not None else None
+        return f": it waits, {wait.reason}" if wait is not None and wait.reason else ""
 
     def incidents(self) -> list[Incident]:
         """Incidents that are open, held, or settled not long ago, oldest first. All of history is in `journal`."""

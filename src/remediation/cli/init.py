@@ -53,13 +53,12 @@ def init(
     known = initialised(settings.home)
     origin = initialise(settings)
     vkey = settings.home.verifier_keys.read_text("utf-8").strip()
+    file = settings.base / place.config.name
     if json:
-        paths = {"home": str(place.root), "keys": str(settings.home.keys), "settings": str(place.config)}
+        paths = {"home": str(place.root), "keys": str(settings.home.keys), "settings": str(file)}
         output.say_json({"made": not known, "host": settings.host.id, "origin": origin, "vkey": vkey, **paths})
         return
-    output.say_facts(
-        {"home": place.root, "settings": place.config, "keys": settings.home.keys, "journal": origin, "public key": vkey}
-    )
+    output.say_facts({"home": place.root, "settings": file, "keys": settings.home.keys, "journal": origin, "public key": vkey})
     if known:
         output.note("This was a home already; nothing was changed.")
     else:

@@ -90,8 +90,8 @@ def _declaration_rows(plan: PlanRecord, spec: RunbookSpec, situation: Situation)
 def _lifecycle_rows(spec: RunbookSpec, situation: Situation) -> Iterator[Row]:
     if situation.state in ("registered", "quarantined", "deprecated"):
         how = {
-            "registered": f'promote it, or set [runbooks."{spec.id}"] state = "live"',
-            "quarantined": "release it after finding out why it failed",
+            "registered": f'to let it act, set [runbooks."{spec.id}"] state = "live"',
+            "quarantined": "find out why it failed",
             "deprecated": "use its successor",
         }[situation.state]
         yield "lifecycle", "observe", f"{spec.id} is {situation.state}; {how}", 0
