@@ -1,18 +1,15 @@
 """Every command on a real home: exit codes, answers for programs, and homes and settings that are not as they should be."""
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.installed import SECONDS, Ended, User
+from tests.support.installed import Ended, User
 
 from remediation.proof import Checkpoint
 
@@ -222,27 +219,20 @@ def test_a_mistake_in_the_settings_is_a_sentence(text: str, said: str, user: Use
     assert user.report("QUEUE_STUCK", "reports need no settings")
 
 
-def without_override() -> None:
-    """For the child only: root obeys file modes too, as everybody else does."""
-    libc = ctypes.CDLL(None)
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH; PR_CAPBSET_DROP
-        libc.prctl(24, capability, 0, 0, 0)
+# Root obeys file modes, as everybody else does, without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH (PR_CAPBSET_DROP is 24).
+AS_ANYBODY = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "remediation", *sys.argv[1:]])
+"""
 
 
 def as_anybody(user: User, *arguments: str) -> Ended:
-    ended = subprocess.run(
-        [sys.executable, "-m", "remediation", *arguments],
-        cwd=user.folder,
-        env=user.environment(),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        preexec_fn=without_override,
-        check=False,
-    )
-    assert "Traceback" not in ended.stderr
-    assert "internal error" not in ended.stderr, ended.stderr
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+    ended = user.python(AS_ANYBODY, *arguments)
+    assert "Traceback" not in ended.err
+    assert "internal error" not in ended.err, ended.err
+    return ended
 
 
 @contextlib.contextmanager
