@@ -13,6 +13,9 @@ from pydantic import Field, field_validator, model_validator
 from remediation.model.base import Duration, Frozen, parse_duration
 from remediation.model.text import SUMMARY_CAP, capped, wellformed
 
+_LINES = 64
+_LINES_CAP = 16 * 1024
+_NOTE_CAP = 64
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
@@ -126,7 +129,22 @@ def _line(value: Any) -> Any:
 
 def _evidence_lines(value: Any) -> Any:
     items = [value] if isinstance(value, str) else list(value)
-    return tuple(_line(item if isinstance(item, str) else str(item)) for item in items[:64])
+    return _fitting(tuple(item if isinstance(item, str) else str(item) for item in items))
+
+
+def _fitting(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """At most 64 lines and 16 Ki characters of `lines`, made storable; what is left out is said in a line of its own."""
+    cleaned = tuple(_line(line) for line in lines[:_LINES])
+    if len(lines) <= _LINES and sum(map(len, cleaned)) <= _LINES_CAP:
+        return cleaned
+    kept: list[str] = []
+    left = _LINES_CAP - _NOTE_CAP
+    for line in cleaned[: _LINES - 1]:
+        left -= len(line)
+        if left < 0:
+            break
+        kept.append(line)
+    return (*kept, f"… [{len(lines) - len(kept)} more lines, cut]")
 
 
 class Finding(Frozen):
@@ -136,7 +154,17 @@ class Finding(Frozen):
     confidence: int = Field(default=0, ge=0, le=100)
     reason: str = ""
     evidence: tuple[str, ...] = ()
-    """Lines for people."""
+    """Lines for people: at most 64, and 16 KiB."""
+
+    @field_validator("reason")
+    @classmethod
+    def _reason(cls, value: str) -> str:
+        return str(_line(value))
+
+    @field_validator("evidence")
+    @classmethod
+    def _evidence(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _fitting(value)
 
     @classmethod
     def applies(cls, confidence: int = 100, evidence: list[str] | tuple[str, ...] = (), reason: str = "") -> Finding:
@@ -155,6 +183,17 @@ class Verdict(Frozen):
     status: Literal["healthy", "failed", "inconclusive"]
     reason: str = ""
     evidence: tuple[str, ...] = ()
+    """Lines for people: at most 64, and 16 KiB."""
+
+    @field_validator("reason")
+    @classmethod
+    def _reason(cls, value: str) -> str:
+        return str(_line(value))
+
+    @field_validator("evidence")
+    @classmethod
+    def _evidence(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _fitting(value)
 
     @classmethod
     def healthy(cls, reason: str = "", evidence: list[str] | tuple[str, ...] = ()) -> Verdict:

@@ -58,13 +58,14 @@ def decode(type_: str, body: bytes) -> Entry:
         fields = json.loads(body)
         version = fields.pop("v", None)
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise JournalTooNew(f"the journal holds a {type_} whose body this release can't read: {type(error).__name__}") from error
+        raise JournalTooNew(f"the journal holds a {type_} whose body this release can't read ({type(error).__name__})") from error
     if version != cls.v:
         raise JournalTooNew(f"the journal holds {type_} in version {version}, this release reads {cls.v}; upgrade remediation")
     try:
         return cls.model_validate(fields)
     except ValidationError as error:
-        raise JournalTooNew(f"the journal holds a {type_} that this release can't read: {error}") from error
+        faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False))
+        raise JournalTooNew(f"the journal holds a {type_} that this release can't read ({faults}); upgrade remediation") from error
 
 
 @dataclass(frozen=True, slots=True)
