@@ -177,7 +177,8 @@ class JournalMachine(RuleBasedStateMachine):
                 looked.append(before)
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         self.compare(answers, wanted)
-        assert [count for count in self.shown if count in looked] == looked
+        # One append may evaluate its guard more than once.
+        assert list(dict.fromkeys(count for count in self.shown if count in looked)) == looked
         return answers
 
     @rule(

@@ -201,6 +201,14 @@ async def attempt(home: str, keys: str, out: str) -> None:
     Path(out).write_text(json.dumps(said))
 
 
+async def put(path: str, out: str) -> None:
+    """Leave a message in an inbox; say its id in `out`."""
+    from remediation.journal.inbox import Inbox
+
+    id_ = Inbox(Path(path)).put("report", {"text": "x" * 5000}, at=5)
+    Path(out).write_text(id_)
+
+
 async def initialise(folder: str, out: str | None = None) -> None:
     """Make the home in `folder`; say its origin in `out`."""
     from tests.support.journals import home_settings
@@ -212,7 +220,7 @@ async def initialise(folder: str, out: str | None = None) -> None:
         Path(out).write_text(origin)
 
 
-JOBS = {job.__name__: job for job in (append, tokens, once, follow, attempt, initialise)}
+JOBS = {job.__name__: job for job in (append, tokens, once, follow, attempt, put, initialise)}
 
 
 def _home(home: str, keys: str) -> Any:

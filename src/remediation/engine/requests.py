@@ -100,9 +100,10 @@ class Requests:
             if handler is None:
                 raise RequestRefused(f"this release does not know requests of kind {message.kind!r}")
             await self._handle(handler, message)
-        except (JournalError, HostStopped):
+        except (JournalError, HostStopped, OSError):
             raise
-        except (RemediationError, ValidationError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:
+            # A message that can't be carried out now never will be, and must not stand in the way of all that come after it.
             reason = "; ".join(item["msg"] for item in error.errors()) if isinstance(error, ValidationError) else str(error)
             self._reject(message.id, reason)
             self._inbox.reject(message.path, reason)
