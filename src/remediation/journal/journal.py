@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from typing import Self
 
 import structlog
 
-from remediation.errors import JournalDamaged, JournalError, JournalUnavailable, NotCanonical
+from remediation.errors import JournalError, JournalUnavailable, NotCanonical
 from remediation.journal import encoding
 from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
-from remediation.journal.placing import Placing, Request
+from remediation.journal.log import Log
+from remediation.journal.placing import Request
 from remediation.journal.reading import JournalReader
-from remediation.journal.store import JournalStore, StreamTaken, Unit
-from remediation.journal.tree import SignedTree, stored_tree
-from remediation.model.base import timestamp
+from remediation.journal.store import JournalStore, StreamTaken
+from remediation.journal.tree import SignedTree
 from remediation.model.entries import Entry, Position, Record
 from remediation.ports.clock import Clock
 from remediation.ports.journal import ANY, Expected, Fold, Guard
@@ -29,17 +28,6 @@ HEAD_PACE = 1.0
 """Seconds between two writings of `head.note` while commits go on; it is also written before any note leaves the process."""
 
 
-@dataclass(slots=True)
-class _Progress:
-    committed: int = 0
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def announce(self, size: int) -> None:
-        self.committed = size
-        moved, self.moved = self.moved, asyncio.Event()
-        moved.set()
-
-
 class IntentJournal(JournalReader):
     """
     See `remediation.ports.journal.Journal` for the guarantees of `append`, `read` and `follow`.
@@ -47,26 +35,21 @@ class IntentJournal(JournalReader):
     Made by `open`; closed by `close`. Belongs to one event loop.
     """
 
-    def __init__(self, store: JournalStore, tree: SignedTree, lock: WriterLock, head: HeadNote, clock: Clock, actor: str) -> None:
+    def __init__(self, store: JournalStore, log: Log, lock: WriterLock, head: HeadNote, folds: Folds, actor: str) -> None:
         super().__init__(store)
-        self._tree = tree
+        self._log = log
         self._lock = lock
         self._head = head
-        self._clock = clock
         self._actor = actor
-        self._folds = Folds()
+        self._folds = folds
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
-        self._progress = _Progress()
-        self._broken: BaseException | None = None
         self._closing = False
         self._gone = False
         self._ending = asyncio.Event()
         self._closed = asyncio.Event()
-        self._placing = Placing()
-        self._unpublished = ""
         self._tasks: list[asyncio.Task[None]] = []
-        self._log = structlog.get_logger("remediation.journal")
+        self._say = structlog.get_logger("remediation.journal")
 
     @classmethod
     async def open(
@@ -87,14 +70,14 @@ class IntentJournal(JournalReader):
             JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: not opened.
 
         """
-        journal = cls(store, tree, lock, head, clock, actor)
-        journal._folds = folds if isinstance(folds, Folds) else Folds(folds)
+        folds = folds if isinstance(folds, Folds) else Folds(folds)
+        journal = cls(store, Log(store, tree, lock, head, clock, folds), lock, head, folds, actor)
         lock.open()
         try:
             await store.open()
             await lock.acquire()
             try:
-                await journal._load()
+                await journal._log.load()
             finally:
                 lock.release()
         except BaseException:
@@ -119,14 +102,14 @@ class IntentJournal(JournalReader):
             await self._finish()
         finally:
             self._closed.set()
-            self._progress.announce(self._progress.committed)
+            self._log.progress.announce(self._log.progress.committed)
 
     async def _finish(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(JournalError, OSError):
             await self.publish()
-        if self._broken is None:
-            self._folds.save(self._tree.size, self._tree.root, closing=True)
+        if self._log.broken is None:
+            self._folds.save(self._log.tree.size, self._log.tree.root, closing=True)
         await self._lock.acquire()
         try:
             await self._store.close()
@@ -137,12 +120,12 @@ class IntentJournal(JournalReader):
     @property
     def size(self) -> int:
         """Number of committed entries that this process knows of."""
-        return self._progress.committed
+        return self._log.progress.committed
 
     @property
     def origin(self) -> str:
         """The log's name: ``<host-id>/remediation/<log-id>``."""
-        return self._tree.origin
+        return self._log.tree.origin
 
     async def append(
         self,
@@ -177,10 +160,10 @@ class IntentJournal(JournalReader):
             JournalUnavailable: the journal failed or closed before that.
 
         """
-        while self._progress.committed <= seq:
-            if self._closing or self._gone or self._broken:
-                raise JournalUnavailable(f"entry {seq} is not durable: {self._broken or 'the journal is closed'}")
-            await self._progress.moved.wait()
+        while self._log.progress.committed <= seq:
+            if self._closing or self._gone or self._log.broken:
+                raise JournalUnavailable(f"entry {seq} is not durable: {self._log.broken or 'the journal is closed'}")
+            await self._log.progress.moved.wait()
 
     async def refresh(self) -> None:
         """
@@ -192,7 +175,7 @@ class IntentJournal(JournalReader):
         """
         if self._closing or self._gone:
             raise JournalUnavailable("the journal is closed")
-        if self._broken is None and self._lock.size_hint() == self._tree.size:
+        if self._log.broken is None and self._lock.size_hint() == self._log.tree.size:
             return
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self._queue.append(Request("", [], ANY, None, (self._actor, None, None), None, future))
@@ -208,14 +191,14 @@ class IntentJournal(JournalReader):
             JournalError: what is there is no head of this log, or the journal is closed.
 
         """
-        if self._unpublished:
+        if self._log.unpublished:
             await self._lock.acquire()
             try:
                 # Taken under the lock: a commit in between would have thinned this checkpoint out, and published ones are kept.
-                note = self._unpublished
+                note = self._log.unpublished
                 if note:
                     await asyncio.to_thread(self._head.advance, note)
-                self._unpublished = ""
+                self._log.unpublished = ""
             finally:
                 self._lock.release()
         return self._head.read()
@@ -228,7 +211,7 @@ class IntentJournal(JournalReader):
             self._gone = True
             for request in self._queue:
                 request.refuse(JournalUnavailable("the journal is closed"))
-            self._progress.announce(self._progress.committed)
+            self._log.progress.announce(self._log.progress.committed)
 
     async def _write_until_closed(self) -> None:
         while True:
@@ -246,14 +229,14 @@ class IntentJournal(JournalReader):
             batch: list[Request] = []
             try:
                 try:
-                    await self._catch_up()
+                    await self._log.catch_up()
                 finally:
                     batch = self._drain()
                 try:
-                    await self._commit(batch, trusting=True)
+                    await self._log.commit(batch, trusting=True)
                 except StreamTaken:
-                    await self._load()
-                    await self._commit(batch, trusting=False)
+                    await self._log.load()
+                    await self._log.commit(batch, trusting=False)
             except BaseException as error:
                 # Whatever failed, nobody may wait for ever, and the next batch begins by reading the journal anew.
                 self._fail(error, batch)
@@ -261,7 +244,7 @@ class IntentJournal(JournalReader):
                     raise
             finally:
                 self._lock.release()
-                self._progress.announce(self._progress.committed)
+                self._log.progress.announce(self._log.progress.committed)
 
     def _drain(self) -> list[Request]:
         count = entries = 0
@@ -273,93 +256,14 @@ class IntentJournal(JournalReader):
         batch, self._queue = self._queue[:count], self._queue[count:]
         return batch
 
-    async def _catch_up(self) -> None:
-        if self._broken is not None:
-            await self._store.close()
-            await self._store.open()
-            await self._load()
-        elif self._lock.size_hint() != self._tree.size:
-            await self._take_in()
-
-    async def _take_in(self) -> None:
-        """Fold what others committed, and check that it continues our tree."""
-        size, note = await self._store.head()
-        tree = self._tree
-        if size < tree.size:
-            raise JournalDamaged(
-                f"the journal has {size} entries where {tree.size} were committed; it was replaced under a running host"
-            )
-        rows = [row async for row in self._rows(after=tree.size - 1, until=size)]
-        tree.extend([row.leaf for row in rows])
-        tree.check(note)
-        for row in rows:
-            self._placing.saw(row.stream, row.stream_seq)
-            self._folds.apply(encoding.record(row))
-        self._unpublished = note
-        self._progress.announce(size)
-        self._lock.mark(size)
-
-    async def _load(self) -> None:
-        """Read everything anew: the tree, the head, and all folds."""
-        size, note = await self._store.head()
-        await self._tree.load(self._store, size, note)
-        await self._tree.check_head(self._store, self._head.read())
-        if self._unpublished:
-            await self._tree.check_head(self._store, self._unpublished)
-        self._placing.forget()
-        await self._folds.rebuild(size, self._root_at, lambda after: self._rows(after=after, until=size))
-        self._unpublished = note
-        self._broken = None
-        self._lock.mark(size)
-        self._progress.announce(size)
-
-    async def _root_at(self, size: int) -> bytes:
-        return (await stored_tree(self._store, size)).root()
-
-    async def _commit(self, batch: list[Request], *, trusting: bool) -> None:
-        batch = [request for request in batch if not request.future.done() or request.future.cancelled()]
-        await self._placing.look_up(self._store, batch, trusting=trusting)
-        time = timestamp(self._clock.now())
-        placed: list[tuple[Request, Position, list[Record]]] = []
-        rows = []
-        tree = self._tree
-        seq = tree.size
-        for request in batch:
-            try:
-                position, new = self._placing.place(request, tree.origin, seq, time)
-            except Exception as error:
-                request.refuse(error)
-                continue
-            records = [made for _, made in new]
-            rows += [row for row, _ in new]
-            seq += len(new)
-            # Folded at once, so that the guard of the next request sees it; a failed commit reads everything anew.
-            for made in records:
-                self._folds.apply(made)
-            placed.append((request, position, records))
-        if rows:
-            old = tree.size
-            tiles, note = tree.grow([row.leaf for row in rows])
-            superseded = tree.superseded(old, time)
-            if superseded is not None and self._head.size() == superseded:
-                superseded = None
-            self._lock.mark(None)
-            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded))
-            self._lock.mark(tree.size)
-            self._unpublished = note
-            self._progress.announce(tree.size)
-            self._folds.save(tree.size, tree.root)
-        for request, position, _ in placed:
-            request.answer(position)
-
     def _fail(self, error: BaseException, batch: list[Request]) -> None:
-        self._broken = error
+        self._log.broken = error
         known: Exception
         if isinstance(error, JournalError):
             known = error
         else:
             if isinstance(error, Exception):
-                self._log.error("journal failed", exc_info=error)
+                self._say.error("journal failed", exc_info=error)
             known = JournalUnavailable(f"the journal failed: {type(error).__name__}: {error}")
         for request in batch:
             request.refuse(known)
@@ -368,11 +272,11 @@ class IntentJournal(JournalReader):
         while not self._closing:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), HEAD_PACE)
-            if self._unpublished and self._broken is None:
+            if self._log.unpublished and self._log.broken is None:
                 try:
                     await self.publish()
                 except (OSError, JournalError) as error:
-                    self._log.error("head.note can't be written; nothing may be published until it can", error=str(error))
+                    self._say.error("head.note can't be written; nothing may be published until it can", error=str(error))
 
     async def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
         """Stored entries with seq > `after`, then each new one, also of other processes; ends when the journal closes."""
@@ -385,7 +289,7 @@ class IntentJournal(JournalReader):
                 if self._ending.is_set():
                     return
                 raise
-            moved = self._progress.moved
+            moved = self._log.progress.moved
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(moved.wait(), 0.05)
             if not moved.is_set():

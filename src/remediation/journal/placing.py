@@ -101,6 +101,14 @@ class Placing:
             if more:
                 self._found.update(await store.by_ids(more))
 
+    async def refusal(self, store: JournalStore, request: Request, error: Exception) -> Exception:
+        """Why `request` is refused: an expectation that was believed and is wrong comes before what the guard said."""
+        if request.stream in self._believed and not isinstance(error, ExpectationFailed | IdConflict):
+            length = (await store.stream_lengths([request.stream]))[request.stream]
+            if length:
+                return ExpectationFailed(f"stream {request.stream} has {length} entries, not 0; read it again and decide anew")
+        return error
+
     def place(self, request: Request, origin: str, seq: int, time: str) -> tuple[Position, list[tuple[Row, Record]]]:
         """
         Position and rows of one request at `seq`; no rows when it was appended before.

@@ -46,7 +46,7 @@ class JournalReader:
             JournalDamaged: a body is not the one that was committed to.
 
         """
-        async for row in self._rows(after=after, stream=stream, types=types, limit=limit):
+        async for row in rows_of(self._store, after=after, stream=stream, types=types, limit=limit):
             yield encoding.record(row)
 
     async def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
@@ -59,26 +59,28 @@ class JournalReader:
 
     async def rows(self, *, after: int = -1, until: int | None = None) -> AsyncIterator[Row]:
         """Rows as stored, for verification and export: seq > `after` and < `until`."""
-        async for row in self._rows(after=after, until=until):
+        async for row in rows_of(self._store, after=after, until=until):
             yield row
 
-    async def _rows(
-        self,
-        *,
-        after: int = -1,
-        until: int | None = None,
-        stream: str | None = None,
-        types: Sequence[str] = (),
-        limit: int | None = None,
-    ) -> AsyncIterator[Row]:
-        left = limit if limit is not None else float("inf")
-        while left > 0:
-            page = await self._store.rows(after, int(min(PAGE, left)), stream=stream, types=types)
-            for row in page:
-                if until is not None and row.seq >= until:
-                    return
-                yield row
-            if len(page) < PAGE:
+
+async def rows_of(
+    store: JournalStore,
+    *,
+    after: int = -1,
+    until: int | None = None,
+    stream: str | None = None,
+    types: Sequence[str] = (),
+    limit: int | None = None,
+) -> AsyncIterator[Row]:
+    """The rows of `store` with `after` < seq < `until`, page by page, in order; filters as in `JournalReader.read`."""
+    left = limit if limit is not None else float("inf")
+    while left > 0:
+        page = await store.rows(after, int(min(PAGE, left)), stream=stream, types=types)
+        for row in page:
+            if until is not None and row.seq >= until:
                 return
-            left -= len(page)
-            after = page[-1].seq
+            yield row
+        if len(page) < PAGE:
+            return
+        left -= len(page)
+        after = page[-1].seq

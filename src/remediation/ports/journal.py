@@ -19,7 +19,9 @@ class Expected(Enum):
 ANY: Literal[Expected.ANY] = Expected.ANY
 NO_STREAM: Literal[Expected.NO_STREAM] = Expected.NO_STREAM
 Guard = Callable[[], None]
-"""Evaluated inside the append's transaction, after the entries of other processes were folded; raises `GuardRefused` to refuse."""
+"""Evaluated inside the append's transaction, after the entries of other processes were folded; raises `GuardRefused` to refuse.
+
+It must only look: one append may evaluate it more than once."""
 
 
 class Fold(Protocol):

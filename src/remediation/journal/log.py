@@ -1,0 +1,154 @@
+"""The log as this process has it: storage, tree, head and folds, brought forward together under the writer lock."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from remediation.errors import JournalDamaged
+from remediation.journal import encoding
+from remediation.journal.folding import Folds
+from remediation.journal.head import HeadNote
+from remediation.journal.lock import WriterLock
+from remediation.journal.placing import Placing, Request
+from remediation.journal.reading import rows_of
+from remediation.journal.store import JournalStore, Unit
+from remediation.journal.tree import SignedTree, stored_tree
+from remediation.model.base import timestamp
+from remediation.model.entries import Position
+from remediation.ports.clock import Clock
+
+
+@dataclass(slots=True)
+class Progress:
+    """How much is committed, and who waits for more."""
+
+    committed: int = 0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def announce(self, size: int) -> None:
+        """`size` entries are committed: wake whoever waits."""
+        self.committed = size
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
+
+
+class Log:
+    """
+    Brought forward by `commit`, by what other processes committed, or by reading everything anew.
+
+    The caller holds `lock` around every method, and calls `load` before anything else, and again after anything failed.
+    """
+
+    def __init__(self, store: JournalStore, tree: SignedTree, lock: WriterLock, head: HeadNote, clock: Clock, folds: Folds) -> None:
+        self._store = store
+        self._lock = lock
+        self._head = head
+        self._clock = clock
+        self._folds = folds
+        self._placing = Placing()
+        self.tree = tree
+        self.progress = Progress()
+        self.unpublished = ""
+        """The newest note, while `head.note` is behind it."""
+        self.broken: BaseException | None = None
+        """What failed last; `load` mends it."""
+
+    async def catch_up(self) -> None:
+        """
+        Bring the log to what is stored: whatever failed before, and whoever wrote meanwhile.
+
+        Raises:
+            JournalError: it can't be; nothing may be committed.
+
+        """
+        if self.broken is not None:
+            await self._store.close()
+            await self._store.open()
+            await self.load()
+        elif self._lock.size_hint() != self.tree.size:
+            await self._take_in()
+
+    async def _take_in(self) -> None:
+        """Fold what others committed, and check that it continues our tree."""
+        size, note = await self._store.head()
+        tree = self.tree
+        if size < tree.size:
+            raise JournalDamaged(
+                f"the journal has {size} entries where {tree.size} were committed; it was replaced under a running host"
+            )
+        rows = [row async for row in rows_of(self._store, after=tree.size - 1, until=size)]
+        tree.extend([row.leaf for row in rows])
+        tree.check(note)
+        for row in rows:
+            self._placing.saw(row.stream, row.stream_seq)
+            self._folds.apply(encoding.record(row))
+        self.unpublished = note
+        self.progress.announce(size)
+        self._lock.mark(size)
+
+    async def load(self) -> None:
+        """
+        Read everything anew: the tree, the head, and all folds.
+
+        Raises:
+            JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: the log can't be used.
+
+        """
+        size, note = await self._store.head()
+        await self.tree.load(self._store, size, note)
+        await self.tree.check_head(self._store, self._head.read())
+        if self.unpublished:
+            await self.tree.check_head(self._store, self.unpublished)
+        self._placing.forget()
+        await self._folds.rebuild(size, self._root_at, lambda after: rows_of(self._store, after=after, until=size))
+        self.unpublished = note
+        self.broken = None
+        self._lock.mark(size)
+        self.progress.announce(size)
+
+    async def _root_at(self, size: int) -> bytes:
+        return (await stored_tree(self._store, size)).root()
+
+    async def commit(self, batch: list[Request], *, trusting: bool) -> None:
+        """
+        Commit what can be placed of `batch`, and answer its callers; see `Placing.look_up` for `trusting`.
+
+        Raises:
+            StreamTaken: a caller that was trusted was wrong; nothing was committed, and the log has to be loaded.
+            JournalUnavailable: nothing was committed, or that is unknown; the log has to be loaded.
+
+        """
+        batch = [request for request in batch if not request.future.done() or request.future.cancelled()]
+        await self._placing.look_up(self._store, batch, trusting=trusting)
+        time = timestamp(self._clock.now())
+        placed: list[tuple[Request, Position]] = []
+        rows = []
+        tree = self.tree
+        seq = tree.size
+        for request in batch:
+            try:
+                position, new = self._placing.place(request, tree.origin, seq, time)
+            except Exception as error:
+                request.refuse(await self._placing.refusal(self._store, request, error))
+                continue
+            rows += [row for row, _ in new]
+            seq += len(new)
+            # Folded at once, so that the guard of the next request sees it; a failed commit reads everything anew.
+            for _, made in new:
+                self._folds.apply(made)
+            placed.append((request, position))
+        if rows:
+            old = tree.size
+            tiles, note = tree.grow([row.leaf for row in rows])
+            superseded = tree.superseded(old, time)
+            if superseded is not None and self._head.size() == superseded:
+                superseded = None
+            self._lock.mark(None)
+            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded))
+            self._lock.mark(tree.size)
+            self.unpublished = note
+            self.progress.announce(tree.size)
+            self._folds.save(tree.size, tree.root)
+        for request, position in placed:
+            request.answer(position)
