@@ -81,6 +81,8 @@ def holding(
             if wanted & _open_files(pid, own if pid == os.getpid() else -1):
                 found.append(_holder(pid))
         except PermissionError:
+            if _ended(pid):
+                continue
             owner = _owner(pid)
             hidden_root += owner == 0
             hidden += owner > 0 and could_write(owner)
@@ -119,6 +121,14 @@ def _holder(pid: int) -> Holder:
         return Holder(pid=pid, name=name, checking=str(LOOK) in process.cmdline())
     except psutil.Error:
         return Holder(pid=pid, name="?")
+
+
+def _ended(pid: int) -> bool:
+    """Whether it holds nothing any more, and only waits to be buried: what is left of it can't be looked into either."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return not psutil.pid_exists(pid)
 
 
 def _owner(pid: int) -> int:
