@@ -89,6 +89,29 @@ async def test_a_guard_sees_the_entries_before_it_also_those_of_its_batch(home: 
     assert len(audit(home)) == 3
 
 
+async def test_a_guard_never_sees_entries_that_are_refused_in_the_end(home: Home) -> None:
+    """A caller of the same batch was believed at first, and turned out to be wrong."""
+    async with opened(home) as journal:
+        await journal.append("s", [said("old")])
+
+    async with opened(home, seen := Seen()) as journal:
+
+        def none_yet() -> None:
+            if "token" in texts(seen.records):
+                raise GuardRefused("there is one")
+
+        wrong, right, late = await asyncio.gather(
+            journal.append("s", [said("token")], expected=NO_STREAM, event_id="wrong"),
+            journal.append("t", [said("token")], guard=none_yet),
+            journal.append("u", [said("token")], guard=none_yet),
+            return_exceptions=True,
+        )
+    assert isinstance(wrong, ExpectationFailed)
+    assert right == Position(1, 0)
+    assert isinstance(late, GuardRefused)
+    assert len(audit(home)) == 2
+
+
 @pytest.mark.parametrize("raised", [GuardRefused("no"), RuntimeError("a defect"), StopIteration("a defect"), StopAsyncIteration()])
 async def test_whatever_a_guard_raises_reaches_its_caller_and_nobody_else(home: Home, raised: Exception) -> None:
     def refuse() -> None:

@@ -12,6 +12,7 @@ from remediation.journal.snapshot import Restorable, Snapshot, SnapshotFile
 from remediation.journal.store import Row
 from remediation.model.entries import Record
 from remediation.ports.journal import Fold
+from remediation.proof.errors import ProofError
 
 SNAPSHOT_EVERY = 100_000
 """Entries between two snapshots while the journal is open; another one is made when it is closed."""
@@ -88,8 +89,13 @@ class Folds:
     async def _restored(self, size: int, root_at: Callable[[int], Awaitable[bytes]]) -> int:
         """How many entries the snapshot spares; 0 without one that fits this log."""
         found = self._snapshots.load() if self._snapshots is not None else None
-        if found is None or self._kept is None or found.size > size or await root_at(found.size) != found.root:
+        if found is None or self._kept is None or found.size > size:
             return 0
+        try:
+            if await root_at(found.size) != found.root:
+                return 0
+        except ProofError:
+            return 0  # what only this old size would need is not stored any more
         try:
             self._kept.restore(found.content)
         except Exception as error:

@@ -123,6 +123,7 @@ class Log:
         await self._placing.look_up(self._store, batch, trusting=trusting)
         time = timestamp(self._clock.now())
         placed: list[tuple[Request, Position]] = []
+        refused: list[tuple[Request, Exception]] = []
         rows = []
         tree = self.tree
         seq = tree.size
@@ -130,7 +131,7 @@ class Log:
             try:
                 position, new = self._placing.place(request, tree.origin, seq, time)
             except Exception as error:
-                request.refuse(await self._placing.refusal(self._store, request, error))
+                refused.append((request, await self._placing.refusal(self._store, request, error)))
                 continue
             rows += [row for row, _ in new]
             seq += len(new)
@@ -150,5 +151,8 @@ class Log:
             self.unpublished = note
             self.progress.announce(tree.size)
             self._folds.save(tree.size, tree.root)
+        # Not before: when a caller who was trusted was wrong, what others were refused for may never have been.
+        for request, reason in refused:
+            request.refuse(reason)
         for request, position in placed:
             request.answer(position)
