@@ -127,15 +127,21 @@ def _attempt(incident: Incident, id_: str) -> Attempt:
     return next(attempt for attempt in reversed(incident.attempts) if attempt.id == id_)
 
 
-def _merged(old: tuple[Receipt, ...], new: tuple[Receipt, ...]) -> tuple[Receipt, ...]:
-    merged = {receipt.key: receipt for receipt in old}
-    merged.update({receipt.key: receipt for receipt in new})
-    return tuple(merged.values())
+def with_receipts(attempt: Attempt, new: tuple[Receipt, ...]) -> Attempt:
+    """`attempt` with `new` receipts, all in the order of the plans."""
+    if not new:
+        return attempt
+    merged = {receipt.key: receipt for receipt in (*attempt.receipts, *new)}
+    if attempt.receipts:
+        # What runs once has its receipt journaled at once, the others have theirs at the end of the stage.
+        order = [item.key for plan in attempt.plans for item in plan.effects]
+        merged = {key: merged[key] for key in order if key in merged} | merged
+    return changed(attempt, receipts=tuple(merged.values()))
 
 
 def _stage_applied(incident: Incident, entry: StageApplied) -> Incident:
     attempt = _attempt(incident, entry.attempt)
-    attempt = changed(attempt, receipts=_merged(attempt.receipts, entry.receipts), applied_stages=entry.stage + 1)
+    attempt = changed(with_receipts(attempt, entry.receipts), applied_stages=entry.stage + 1)
     return _with(incident, attempt, phase=Phase.DECIDING)
 
 
@@ -147,7 +153,7 @@ def _started(incident: Incident, entry: EffectStarted) -> Incident:
 def _ended(incident: Incident, entry: EffectApplied | EffectFailed) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.receipt.key)
-    return _with(incident, changed(attempt, started=started, receipts=_merged(attempt.receipts, (entry.receipt,))))
+    return _with(incident, changed(with_receipts(attempt, (entry.receipt,)), started=started))
 
 
 def _uncertain(incident: Incident, entry: EffectUncertain) -> Incident:
@@ -159,8 +165,7 @@ def _uncertain(incident: Incident, entry: EffectUncertain) -> Incident:
 def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     attempt = changed(
-        attempt,
-        receipts=_merged(attempt.receipts, entry.receipts),
+        with_receipts(attempt, entry.receipts),
         applied_stages=len(attempt.plans),
         verification=entry,
         verification_at=incident.changed_at,
@@ -172,8 +177,7 @@ def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
 def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
     attempt = _attempt(incident, entry.attempt)
     attempt = changed(
-        attempt,
-        receipts=_merged(attempt.receipts, entry.receipts),
+        with_receipts(attempt, entry.receipts),
         applied_stages=len(attempt.plans),
         verdict=entry.verdict or attempt.verdict,
         outcome=entry.outcome,

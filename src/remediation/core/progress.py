@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from remediation.core.incident import Attempt, Incident, Phase, Status
 from remediation.model.entries import IncidentSettled
 from remediation.model.runbook import Reversibility, RunbookSpec
+from remediation.model.text import SUMMARY_CAP, capped
 
 WAITS_CAP = 5000
 """Waits that a runbook may ask for until it does something: one that only waits would keep its incident open for ever."""
@@ -153,7 +154,9 @@ def _between(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, 
     failed = [attempt for attempt in attempts if attempt.outcome == "failed"]
     if incident.acted >= attempt_cap:
         status = Status.HEAL_FAILED if failed else Status.ESCALATED
-        return GiveUp(status, f"{incident.acted} attempts were made, the most that one incident may have")
+        made = "1 attempt was" if incident.acted == 1 else f"{incident.acted} attempts were"
+        ended = f"; the last one ended with: {last.reason}" if last is not None and last.reason else ""
+        return GiveUp(status, f"{made} made, the most that one incident may have{ended}")
     candidates = _candidates(incident, failed, specs)
     if not candidates:
         return _exhausted(incident, failed)
@@ -198,7 +201,7 @@ def settlement(
     """The entry that settles `incident`; everything but `resolved` holds the fingerprint."""
     return IncidentSettled(
         status=status.value,
-        reason=reason,
+        reason=capped(reason, SUMMARY_CAP),
         runbook=incident.runbook,
         attempts=incident.acted,
         reports=incident.reports,

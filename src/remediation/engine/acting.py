@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from remediation.core import progress
+from remediation.core.evolution import with_receipts
 from remediation.core.incident import Attempt
 from remediation.engine.carrying import Carrier
-from remediation.engine.session import Session, with_receipts
+from remediation.engine.session import Session
 from remediation.engine.steps import StepFault
 from remediation.engine.verification import SEEN_AGAIN, Verification
 from remediation.model.entries import Entry, IncidentWaiting, StageApplied
@@ -18,9 +19,14 @@ async def apply(session: Session, attempt: Attempt) -> None:
     """Apply the newest stage of `attempt`, then go on to the next stage or to verification."""
     fresh, session.fresh = session.fresh, False
     plan = attempt.plan
-    done = await _carrier(session, attempt).apply(attempt, plan, fresh=fresh, seconds=attempt.apply_ms / 1000)
+    carrier = _carrier(session, attempt)
+    done = await carrier.apply(attempt, plan, fresh=fresh, seconds=attempt.apply_ms / 1000)
     receipts = tuple(done.receipts)
-    if done.stopped:
+    if carrier.stuck is not None:
+        # As long as it runs, nobody knows what it does: nothing is verified, and nothing taken back.
+        await session.record_fault(attempt.runbook, carrier.stuck, "apply")
+        await session.finish(attempt, "inconclusive", str(carrier.stuck), receipts=receipts)
+    elif done.stopped:
         await _wait_for_calm(session, attempt)
     elif done.failure:
         attempt = with_receipts(attempt, receipts)
@@ -68,7 +74,10 @@ async def revert(session: Session, attempt: Attempt) -> None:
     if _panic(session):
         await _wait_for_calm(session, attempt)
         return
-    entry = await _carrier(session, attempt).revert(attempt, attempt.revert[0], fresh=session.fresh, seconds=REVERT_SECONDS)
+    carrier = _carrier(session, attempt)
+    entry = await carrier.revert(attempt, attempt.revert[0], fresh=session.fresh, seconds=REVERT_SECONDS)
+    if carrier.stuck is not None:
+        await session.record_fault(attempt.runbook, carrier.stuck, "revert")
     await session.case.commit(entry, before=session.used())
     session.fresh = True
 

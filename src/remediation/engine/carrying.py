@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from typing import Any
 
 import structlog
 
-from remediation.core.incident import Attempt
+from remediation.core.incident import UNDO, Attempt
 from remediation.engine.lending import LentToEffect, Loan, lend_to_effect
-from remediation.engine.steps import describe_error
-from remediation.errors import EffectConflict, EffectError, RemediationError
+from remediation.engine.steps import StepFault, bounded, describe_error
+from remediation.errors import EffectConflict, EffectError, EffectRefused
 from remediation.model.base import epoch_ms
 from remediation.model.entries import (
     EffectApplied,
@@ -27,10 +26,15 @@ from remediation.model.entries import (
 from remediation.model.plan import PlannedEffect, PlanRecord, Probe, Promise, Receipt
 from remediation.model.runbook import Reversibility, widest, worst
 from remediation.model.text import capped, printable, wellformed
-from remediation.ports.effect import Effect, Plan, output_of, prepared_of
+from remediation.ports.effect import Effect, Output, Plan, output_of, prepared_of
 
 DIFF_CAP = 16 * 1024
 DIFFS_CAP = 96 * 1024
+OUTPUT_CAP = 32 * 1024
+OUTPUTS_CAP = 96 * 1024
+"""Bytes of all outputs of a stage."""
+EFFECTS_CAP = 200
+"""Effects of one stage."""
 Commit = Callable[..., Awaitable[None]]
 """Journals the entries that it is given, together."""
 
@@ -46,13 +50,14 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
     log = structlog.get_logger("remediation.effects")
     planned = []
     room = DIFFS_CAP
+    if len(plan.effects) > EFFECTS_CAP:
+        raise EffectRefused(f"a stage of {len(plan.effects)} effects is too large: at most {EFFECTS_CAP}, use more stages")
     for index, effect in enumerate(plan.effects):
         key = f"{loan.attempt}:{stage}:{index}"
         context = lend_to_effect(loan, key, seconds, log)
         if effect.kind not in loan.world.kinds:
             raise EffectError(f"effect kind {effect.kind!r} is not registered; return it from the remediation_effects hook")
-        async with asyncio.timeout(seconds):
-            prepared = await effect.prepare(context)
+        prepared = await effect.prepare(context)
         diff = capped(wellformed(effect.diff(prepared, context)), min(DIFF_CAP, room)) if room > 256 else ""
         room -= len(diff)
         planned.append(
@@ -93,6 +98,8 @@ class Applied:
     doubtful: tuple[str, ...] = ()
     """Keys of effects that failed, but may have changed something."""
     uncertain: bool = False
+    spent: int = 0
+    """Bytes of the outputs so far."""
     stopped: bool = False
     """A panic came between two effects."""
 
@@ -105,6 +112,8 @@ class Carrier:
         self._commit = commit
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("remediation.effects")
         self._stop = stop
+        self.stuck: StepFault | None = None
+        """What could not be stopped, and still runs."""
 
     async def apply(self, attempt: Attempt, plan: PlanRecord, *, fresh: bool, seconds: float) -> Applied:
         """
@@ -126,15 +135,16 @@ class Carrier:
             if self._stop():
                 applied.stopped = True
                 return applied
-            left = max(0.05, end - self._loan.world.clock.monotonic())
-            effect = self._loan.world.kinds.load(item.effect)
-            context = lend_to_effect(self._loan, item.key, left, self._log)
-            if effect is None:
-                await self._uncertain(
-                    attempt, item, f"this host does not know effects of kind {item.effect.kind} v{item.effect.version}", applied
-                )
+            left = end - self._loan.world.clock.monotonic()
+            if left <= 0:
+                applied.failure = f"{item.line}: not started, as the {seconds:g} s for applying the stage were over"
                 return applied
-            prepared = prepared_of(effect, item.prepared)
+            context = lend_to_effect(self._loan, item.key, left, self._log)
+            try:
+                effect, prepared = self._loaded(item)
+            except EffectError as error:
+                await self._uncertain(attempt, item, str(error), applied)
+                return applied
             if not fresh:
                 found = await self._found(attempt, item, effect, context, prepared, applied)
                 if applied.uncertain:
@@ -183,18 +193,19 @@ class Carrier:
         if once:
             await self._commit(EffectStarted(attempt=attempt.id, key=item.key))
         try:
-            async with asyncio.timeout(left):
-                output = await effect.apply(context, prepared)
-        except TimeoutError:
-            error, conflict = f"not done within {left:g} s", False
+            output = _written(await bounded(effect.apply(context, prepared), left, "apply"), effect)
         except EffectConflict as caught:
             error, conflict = describe_error(caught), True
+        except StepFault as caught:
+            error, conflict = str(caught), False
+            if caught.running is not None:
+                self.stuck = caught
+                await self._uncertain(attempt, item, f"{item.line}: {error}", applied)
+                return False
         except Exception as caught:
             error, conflict = describe_error(caught), False
         else:
-            receipt = Receipt(
-                key=item.key, kind=item.effect.kind, outcome="applied", output=output.model_dump_json(), at=self._now()
-            )
+            receipt = self._receipt(item, output, applied)
             applied.receipts.append(receipt)
             if once:
                 await self._commit(EffectApplied(attempt=attempt.id, receipt=receipt))
@@ -211,12 +222,40 @@ class Carrier:
         return False
 
     async def _probe(self, effect: Effect[Any, Any], context: LentToEffect, prepared: Any) -> Probe:
+        seconds = max(5.0, context.deadline - context.clock.monotonic())
         try:
-            async with asyncio.timeout(max(5.0, context.deadline - context.clock.monotonic())):
-                return await effect.probe(context, prepared)
+            return Probe(await bounded(effect.probe(context, prepared), seconds, "probe"))
         except Exception as error:
+            if isinstance(error, StepFault) and error.running is not None:
+                self.stuck = error
             self._log.warning("a probe failed; the effect counts as unknown", kind=effect.kind, error=describe_error(error))
             return Probe.UNKNOWN
+
+    def _loaded(self, item: PlannedEffect) -> tuple[Effect[Any, Any], Any]:
+        """
+        The effect and what it prepared, as recorded.
+
+        Raises:
+            EffectError: this host can't read them.
+
+        """
+        try:
+            effect = self._loan.world.kinds.load(item.effect)
+            if effect is not None:
+                return effect, prepared_of(effect, item.prepared)
+        except Exception as error:
+            raise EffectError(
+                f"this host can't read the recorded effect of kind {item.effect.kind}: {describe_error(error)}"
+            ) from error
+        raise EffectError(f"this host does not know effects of kind {item.effect.kind} v{item.effect.version}")
+
+    def _receipt(self, item: PlannedEffect, output: str, applied: Applied) -> Receipt:
+        error = ""
+        size = len(output.encode())
+        if size > OUTPUT_CAP or applied.spent + size > OUTPUTS_CAP:
+            output, error = "", f"its output of {size} bytes was not kept: it is too large to be journaled"
+        applied.spent += len(output)
+        return Receipt(key=item.key, kind=item.effect.kind, outcome="applied", output=output, error=error, at=self._now())
 
     async def _uncertain(self, attempt: Attempt, item: PlannedEffect, reason: str, applied: Applied) -> None:
         applied.uncertain = True
@@ -228,12 +267,11 @@ class Carrier:
         """Undo the effect `key`; returns the entry that says how that went. Idempotent but for *once* effects, which are marked first."""
         item = next(item for plan in attempt.plans for item in plan.effects if item.key == key)
         receipt = next((receipt for receipt in attempt.receipts if receipt.key == key), None)
-        effect = self._loan.world.kinds.load(item.effect)
-        if effect is None:
-            return EffectRevertFailed(
-                attempt=attempt.id, key=key, error=f"this host does not know effects of kind {item.effect.kind}"
-            )
-        mark = key + ":undo"
+        try:
+            effect, prepared = self._loaded(item)
+        except EffectError as error:
+            return EffectRevertFailed(attempt=attempt.id, key=key, error=describe_error(error))
+        mark = key + UNDO
         if item.promise is Promise.ONCE:
             if mark in attempt.started and not fresh:
                 return EffectRevertFailed(
@@ -242,13 +280,18 @@ class Carrier:
             await self._commit(EffectStarted(attempt=attempt.id, key=mark))
         context = lend_to_effect(self._loan, key, seconds, self._log)
         try:
-            async with asyncio.timeout(seconds):
-                await effect.revert(context, prepared_of(effect, item.prepared), output_of(effect, receipt))
-        except TimeoutError:
-            return EffectRevertFailed(attempt=attempt.id, key=key, error=f"not undone within {seconds:g} s")
-        except (RemediationError, Exception) as error:
+            await bounded(effect.revert(context, prepared, output_of(effect, receipt)), seconds, "revert")
+        except Exception as error:
+            if isinstance(error, StepFault) and error.running is not None:
+                self.stuck = error
             return EffectRevertFailed(attempt=attempt.id, key=key, error=describe_error(error))
         return EffectReverted(attempt=attempt.id, key=key)
 
     def _now(self) -> int:
         return epoch_ms(self._loan.world.clock.now())
+
+
+def _written(output: Any, effect: Effect[Any, Any]) -> str:
+    if not isinstance(output, Output):
+        raise EffectError(f"apply of {effect.kind} returned {type(output).__name__} where an Output is due")
+    return output.model_dump_json()

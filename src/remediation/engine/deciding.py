@@ -8,8 +8,8 @@ from remediation.core.limits import HOUR, recurrence
 from remediation.engine import carrying
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
-from remediation.engine.steps import StepDeclined, StepFault, call_step, describe_error
-from remediation.errors import GuardRefused, RemediationError
+from remediation.engine.steps import StepDeclined, StepFault, bounded, call_step, describe_error
+from remediation.errors import GuardRefused, NotCanonical, RemediationError
 from remediation.model.base import milliseconds
 from remediation.model.entries import (
     AttemptFinished,
@@ -48,7 +48,7 @@ async def take_in(session: Session) -> str:
     return back.escalate if matched else ""
 
 
-def _match_faulted(session: Session, runbook: str, error: Exception) -> None:
+def _match_faulted(session: Session, runbook: str, error: BaseException) -> None:
     entry = RunbookFaulted(runbook=runbook, step="matches", error=describe_error(error), incident=session.case.incident.id)
     session.staff.policy.later(session.staff.journal.append(f"runbook/{runbook}", [entry]))
 
@@ -82,7 +82,13 @@ async def decide(session: Session, step: progress.Decide) -> str:
         await _abandon(session, step, f"declined: {error}")
     except StepFault as error:
         await session.record_fault(spec.id, error, "decide")
-        await _abandon(session, step, str(error))
+        if error.running is None:
+            await _abandon(session, step, str(error))
+        elif step.attempt is None:
+            return f"{spec.id}: {error}"
+        else:
+            # Nobody else may act on a subject on which something still runs: what was done is taken back, and people are told.
+            await session.finish(step.attempt, "inconclusive", str(error), revert=progress.to_revert(step.attempt))
     return ""
 
 
@@ -110,7 +116,10 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
         return
     loan = session.lend(spec.id, session.attempt_id)
     try:
-        plan = await carrying.prepare(proposed, loan, stage=step.stage, seconds=spec.timeouts.apply.total_seconds())
+        seconds = spec.timeouts.apply.total_seconds()
+        plan = await bounded(carrying.prepare(proposed, loan, stage=step.stage, seconds=seconds), seconds, "prepare")
+    except StepFault:
+        raise
     except (RemediationError, TimeoutError, OSError) as error:
         await _abandon(session, step, f"its plan can't be prepared: {describe_error(error)}")
     except Exception as error:
@@ -140,7 +149,7 @@ async def _judge(session: Session, step: progress.Decide, registered: Registered
         level=spec.level,
         code_digest=registered.code_digest,
         instance=staff.world.instance,
-        skipped=tuple(session.case.skipped.items()),
+        skipped=session.case.told_skipped(),
         finding=finding,
         gate=record,
         plan=plan,
@@ -161,6 +170,11 @@ async def _judge(session: Session, step: progress.Decide, registered: Registered
         await session.case.commit(*entries, guard=guard, before=session.used())
     except GuardRefused:
         return  # decided anew, from the state as it is now
+    except NotCanonical as error:
+        await _abandon(
+            session, step, f"its plan is too large to be journaled ({error}); keep contents with ctx.keep, or use stages"
+        )
+        return
     session.fresh = True
     session.began = session.began or session.clock.monotonic()
     await _pause_for_rate(session, record)

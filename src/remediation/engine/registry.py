@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import sys
@@ -87,7 +88,7 @@ class Registry:
         return registered
 
     def match(
-        self, event: DegradationEvent, provenance: Provenance, *, faulted: Callable[[str, Exception], None]
+        self, event: DegradationEvent, provenance: Provenance, *, faulted: Callable[[str, BaseException], None]
     ) -> list[Registered]:
         """
         The runbooks that handle `event`, in the order of the ladder.
@@ -105,7 +106,7 @@ class Registry:
                 continue
             try:
                 matches = item.runbook.matches(event)
-            except Exception as error:
+            except (Exception, SystemExit, asyncio.CancelledError) as error:
                 self.disabled[item.spec.id] = f"matches raised {type(error).__name__}"
                 faulted(item.spec.id, error)
                 continue

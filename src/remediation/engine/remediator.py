@@ -233,7 +233,7 @@ class Remediator:
     def _handled(self, event: DegradationEvent, provenance: Provenance) -> bool:
         return bool(self._registry.match(event, provenance, faulted=self._match_faulted))
 
-    def _match_faulted(self, runbook: str, error: Exception) -> None:
+    def _match_faulted(self, runbook: str, error: BaseException) -> None:
         self._log.error(
             "a runbook's matches raised; it is disabled until the host restarts", runbook=runbook, error=describe_error(error)
         )

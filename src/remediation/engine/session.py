@@ -13,7 +13,7 @@ import structlog
 from remediation.context import Facts, IncidentView, PriorAttempt, RemediationContext
 from remediation.coordination.locks import SubjectLock
 from remediation.core import progress
-from remediation.core.incident import Attempt, Incident, Status, changed
+from remediation.core.incident import Attempt, Incident, Status
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.engine.casefile import CaseFile
@@ -65,6 +65,8 @@ class Session:
         """Whether the newest plan was committed by this very session: nothing of it can have been started before."""
         self.began = 0.0
         self.considered = ""
+        self.stuck: set[str] = set()
+        """Runbooks of which something could not be stopped; they are not called again."""
         self.declined: dict[str, Finding] = {}
         """Findings of runbooks that declined: what they saw is part of an escalation's analysis."""
         self._loan: Loan | None = None
@@ -188,6 +190,8 @@ class Session:
             RunbookFaulted(runbook=runbook, step=step, error=printable(str(error)), incident=self.case.incident.id)
         ]
         if error.running is not None:
+            self.stuck.add(runbook)
+            self.end_loan("it could not be stopped")
             self.staff.keep(self.lock, error.running)
             entries.append(RunbookQuarantined(runbook=runbook, by="engine", reason="a step could not be stopped"))
         await self.staff.journal.append(f"runbook/{runbook}", entries)
@@ -215,9 +219,3 @@ class Session:
             for item in reversed(self.staff.state.past.get(incident.fingerprint, ()))
         ]
         return (*here, *earlier)
-
-
-def with_receipts(attempt: Attempt, receipts: tuple[Receipt, ...]) -> Attempt:
-    """`attempt` with receipts that are not journaled yet."""
-    known = {receipt.key: receipt for receipt in attempt.receipts} | {receipt.key: receipt for receipt in receipts}
-    return changed(attempt, receipts=tuple(known.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from remediation.context import RemediationContext
 from remediation.errors import OutsideRoots, RemediationError
@@ -15,6 +15,7 @@ from remediation.ports.clock import Clock
 from remediation.ports.effect import Plan
 from remediation.runbook import Runbook
 
+T = TypeVar("T")
 GRACE = 2.0
 """Seconds that a cancelled step has to end."""
 _RETURNS: dict[str, tuple[type, ...]] = {
@@ -52,7 +53,7 @@ async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *
         coroutine = getattr(runbook, name)(ctx)
         if not asyncio.iscoroutine(coroutine):
             raise StepFault(f"{name} is not an async function")
-        result = await _bounded(coroutine, seconds, name)
+        result = await bounded(coroutine, seconds, name)
     except OutsideRoots as error:
         raise StepDeclined(str(error)) from error
     except StepFault:
@@ -70,9 +71,35 @@ async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *
     return result
 
 
-async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float, name: str) -> Any:
+async def contained(coroutine: Coroutine[Any, Any, T], name: str) -> T:
+    """
+    What `coroutine` returns or raises; an attempt to end the process, or a cancellation that nobody asked for, is its own fault.
+
+    Raises:
+        StepFault: as said. Either would otherwise end more than the plugin that it came from.
+
+    """
+    try:
+        return await coroutine
+    except SystemExit as error:
+        raise StepFault(f"{name} raised {describe_error(error)}: nothing in a host may end its process") from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise StepFault(f"{name} cancelled itself") from None
+
+
+async def bounded(coroutine: Coroutine[Any, Any, T], seconds: float, name: str) -> T:
+    """
+    Like `contained`, and cancelled after `seconds`.
+
+    Raises:
+        StepFault: also when it overran; with `running` when it doesn't stop within GRACE seconds more.
+
+    """
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(coroutine)
+    task = asyncio.ensure_future(contained(coroutine, name))
     ended: asyncio.Future[None] = loop.create_future()
 
     def end(_: object = None) -> None:
@@ -108,8 +135,6 @@ async def _bounded(coroutine: Coroutine[Any, Any, Any], seconds: float, name: st
         if not task.cancelled():
             task.exception()
         raise StepFault(f"{name} overran {seconds:g} s and was cancelled")
-    if task.cancelled():
-        raise StepFault(f"{name} cancelled itself")
     return task.result()
 
 

@@ -101,7 +101,7 @@ async def _escalation(session: Session, reason: str) -> Escalation:
     """What the newest runbook says, or the plain facts when it can't."""
     incident = session.case.incident
     registered = session.staff.registry.runbooks.get(incident.runbook or session.considered)
-    if registered is not None:
+    if registered is not None and registered.spec.id not in session.stuck:
         ctx = session.context(registered, incident.attempts[-1] if incident.attempts else None)
         if not incident.attempts:
             ctx.advance(finding=session.declined.get(registered.spec.id))
