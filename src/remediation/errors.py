@@ -15,7 +15,7 @@ A message says what happened, why, and what to do next. The tree::
      │   └─ EffectRefused           the effect is not allowed at all
      ├─ ProcessError                a command could not be started, or overran its limits
      ├─ JournalError
-     │   ├─ JournalUnavailable      can't be opened or written now; nothing was appended
+     │   ├─ JournalUnavailable      can't be opened or written now; stop acting
      │   ├─ JournalDamaged          what is stored can't be what was signed
      │   ├─ JournalRolledBack       the database is behind a head that is known to exist
      │   ├─ JournalTooNew           written by a newer format
@@ -80,7 +80,11 @@ class JournalError(RemediationError):
 
 
 class JournalUnavailable(JournalError):
-    """The journal can't be opened or written now. Nothing of the failed append is stored or will be."""
+    """
+    The journal can't be opened or written now; stop acting.
+
+    An append that failed so is not stored, unless the answer to its COMMIT was lost: repeat it with the same event id to find out.
+    """
 
 
 class JournalDamaged(JournalError):

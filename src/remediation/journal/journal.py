@@ -16,7 +16,7 @@ from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
 from remediation.journal.log import Log
 from remediation.journal.placing import Request
-from remediation.journal.reading import JournalReader
+from remediation.journal.reading import POLL, JournalReader
 from remediation.journal.store import JournalStore, StreamTaken
 from remediation.journal.tree import SignedTree
 from remediation.model.entries import Entry, Position, Record
@@ -288,10 +288,12 @@ class IntentJournal(JournalReader):
             except JournalUnavailable:
                 if self._ending.is_set():
                     return
-                raise
+                # After a failed commit the journal is opened anew; what can't be read now can be in a moment, or somebody says why not.
+                await asyncio.sleep(POLL)
+                continue
             moved = self._log.progress.moved
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(moved.wait(), 0.05)
+                await asyncio.wait_for(moved.wait(), POLL)
             if not moved.is_set():
                 with contextlib.suppress(JournalError):
                     await self.refresh()
