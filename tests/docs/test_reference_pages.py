@@ -12,6 +12,7 @@ from tests.support.repository import ROOT
 
 import remediation
 from remediation import authoring, bootstrap, errors, proof, testing
+from remediation.core.incident import Attempt, Incident, Status
 from remediation.effects import BUILTIN_KINDS
 from remediation.hooks import Specification
 from remediation.model.events import DegradationEvent
@@ -126,6 +127,13 @@ def test_each_member_of_what_programs_use_is_in_its_section(kind: type) -> None:
         if inspect.isfunction(vars(kind)[name]):
             for parameter in list(inspect.signature(vars(kind)[name]).parameters)[1:]:
                 assert parameter.rstrip("_") in code(API), f"{kind.__name__}.{name}({parameter})"
+
+
+def test_what_the_page_says_of_an_incident_is_there() -> None:
+    members = {*Incident.__dataclass_fields__, *Attempt.__dataclass_fields__, *public(Incident), *public(Attempt), *Status}
+    named = code(section(API, "Incident"))
+    assert named <= {str(member) for member in members}
+    assert {"id", "status", "event", "reason", "attempts", "held", "dirty"} <= named
 
 
 @pytest.mark.parametrize("name", [*bootstrap.__all__, *testing.__all__])
