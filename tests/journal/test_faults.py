@@ -21,11 +21,14 @@ from tests.support.journals import (
     said,
     texts,
 )
+from tests.support.sample_log import new_signer
 
 from remediation.errors import JournalDamaged, JournalError, JournalRolledBack, JournalUnavailable
 from remediation.journal import IntentJournal
 from remediation.journal.store import Unit
+from remediation.keys import SigningKey
 from remediation.model.entries import Position
+from remediation.proof import Checkpoint, Leaf, Note, leaf_hash, payload_digest, root_of
 from remediation.settings import Home
 from remediation.stores.sqlite import SqliteJournalStore
 
@@ -273,10 +276,38 @@ async def test_an_entry_that_was_altered_is_refused_when_it_is_read(home: Home, 
             [record async for record in journal.read()]
 
 
-async def test_a_checkpoint_of_a_strange_key_is_not_ours(home: Home) -> None:
-    from remediation.keys import SigningKey
-    from remediation.proof import Checkpoint, Note
+@pytest.mark.parametrize("note", ["none", "of a stranger", "of another root"])
+async def test_what_a_stranger_writes_into_a_running_log_is_refused_and_never_continued(home: Home, note: str) -> None:
+    """Whoever can write to the database can't sign, and a host believes nobody's entries without a signature."""
+    async with opened(home, seen := Seen()) as journal:
+        await journal.append("s", entries_of("ours"))
+        tree, _ = parts_of(home)
+        body = said("forged").body()
+        salt = bytes(32)
+        leaf = Leaf(
+            tree.origin, 1, "forged", "s", 1, "pause.ended", _MOMENT, "tester", None, None, payload_digest(salt, body)
+        ).encode()
+        root = root_of([leaf_hash(audit(home)[0].leaf), leaf_hash(leaf)])
+        signer = new_signer(tree.origin) if note == "of a stranger" else tree._signer
+        forged = Checkpoint(tree.origin, 2, root if note == "of a stranger" else bytes(32)).sign([signer])
+        with contextlib.closing(sqlite3.connect(home.journal)) as database, database:
+            database.execute("INSERT INTO entry VALUES (1, 'forged', 's', 1, 'pause.ended', ?, ?)", (_MOMENT, leaf))
+            database.execute("INSERT INTO payload VALUES (1, ?, ?)", (salt, body))
+            if note != "none":
+                database.execute("INSERT INTO checkpoint VALUES (2, ?)", (forged,))
+        home.journal_lock.write_text("dirty")
+        for _ in range(2):
+            with pytest.raises(JournalDamaged):
+                await journal.append("s", entries_of("after"))
+        assert "forged" not in texts(seen.records)
+        with contextlib.closing(sqlite3.connect(home.journal)) as database:
+            assert database.execute("SELECT max(seq) FROM entry").fetchone() == (1,)
 
+
+_MOMENT = "2026-11-20T10:00:00.000Z"
+
+
+async def test_a_checkpoint_of_a_strange_key_is_not_ours(home: Home) -> None:
     async with opened(home) as journal:
         await journal.append("s", entries_of(1))
     tree, _ = parts_of(home)

@@ -30,6 +30,9 @@ class Severity(StrEnum):
         return self.value < other.value
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MOMENT = -62_135_596_800_000
+_LAST_MOMENT = 253_402_300_799_999
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 
@@ -94,5 +97,5 @@ def epoch_ms(moment: datetime) -> int:
 
 
 def from_epoch_ms(value: int) -> datetime:
-    """The aware UTC datetime of milliseconds since 1970-01-01 UTC."""
-    return datetime.fromtimestamp(value / 1000, UTC)
+    """The aware UTC datetime of milliseconds since 1970-01-01 UTC; for what lies outside the years 1 to 9999, the nearest that does not."""
+    return _EPOCH + timedelta(milliseconds=min(max(value, _FIRST_MOMENT), _LAST_MOMENT))
