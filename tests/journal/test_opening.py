@@ -149,6 +149,21 @@ async def test_another_format_is_refused(home: Home, version: int, kind: type[Ex
         await _open(home, how)
 
 
+async def test_a_running_host_writes_nothing_into_a_journal_that_a_newer_release_has_taken_over(home: Home) -> None:
+    async with opened(home, seen := Seen()) as journal:
+        await journal.append("s", entries_of(1))
+        with contextlib.closing(sqlite3.connect(home.journal)) as database:
+            database.execute("PRAGMA user_version = 2")
+        for _ in range(2):
+            with pytest.raises(JournalTooNew, match="upgrade"):
+                await journal.append("s", entries_of(2))
+        with contextlib.closing(sqlite3.connect(home.journal)) as database:
+            database.execute("PRAGMA user_version = 1")
+        await journal.append("s", entries_of(3))
+        assert texts(seen.records) == ["1", "3"]
+    assert len(audit(home)) == 2
+
+
 async def test_a_folder_in_place_of_the_database_is_refused(home: Home) -> None:
     home.journal.unlink()
     home.journal.mkdir()

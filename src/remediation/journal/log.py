@@ -119,7 +119,6 @@ class Log:
             JournalUnavailable: nothing was committed, or that is unknown; the log has to be loaded.
 
         """
-        batch = [request for request in batch if not request.future.done() or request.future.cancelled()]
         await self._placing.look_up(self._store, batch, trusting=trusting)
         time = timestamp(self._clock.now())
         placed: list[tuple[Request, Position]] = []

@@ -283,6 +283,11 @@ def _write(unit: Unit, connection: sqlite3.Connection) -> None:
     execute = connection.execute
     execute("BEGIN IMMEDIATE")
     try:
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version != FORMAT:
+            raise JournalTooNew(
+                f"the journal was brought to format {version} while it was open, this release writes {FORMAT}; upgrade"
+            )
         (last,) = execute("SELECT max(seq) FROM entry").fetchone()
         if (-1 if last is None else last) + 1 != unit.expected_size:
             raise sqlite3.OperationalError("the log moved on although its writer lock was held; another program writes to it")
