@@ -92,9 +92,10 @@ def main() -> None:
 
 
 def _child(request: dict[str, Any], write: int) -> None:
+    from tests.support.world import KINDS, EffectWorld
+
     from remediation.model.plan import EffectRecord
     from remediation.ports.effect import prepared_of
-    from tests.support.world import KINDS, EffectWorld
 
     world = EffectWorld(Path(request["base"]), key=request["key"])
     tempfile.tempdir = request["base"]  # what the killed child leaves there goes with the test's folder
