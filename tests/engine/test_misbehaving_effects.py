@@ -210,7 +210,7 @@ async def test_an_apply_that_does_not_stop_is_uncertain_and_keeps_its_subject_lo
         return effect.make()
 
     Odd.steps["apply"] = deaf
-    async with running_host(tmp_path, book(kind), runbook(), plugins=odd_plugins()) as host:
+    async with running_host(tmp_path, book(kind), runbook(), plugins=odd_plugins(), limits={"cooldown": 0}) as host:
         event = broken(tmp_path, code=BAD)
         incident = await ended(host, tmp_path, await host.report(event))
         assert incident.status == "escalated"

@@ -170,7 +170,7 @@ async def test_a_step_that_ignores_its_cancellation_quarantines_its_runbook_and_
         return Finding.declined("late")
 
     bad, second = runbook("bad", code=BAD, timeouts=SHORT, **{step: deaf}), runbook("z-second", code=BAD)
-    async with running_host(tmp_path, bad, second, runbook()) as host:
+    async with running_host(tmp_path, bad, second, runbook(), limits={"cooldown": 0}) as host:
         event = broken(tmp_path, code=BAD)
         incident = await healed_meanwhile(host, tmp_path, await host.report(event))
         assert incident.status == "escalated"

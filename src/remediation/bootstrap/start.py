@@ -24,6 +24,7 @@ from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.confinement import AllowedRoots
 from remediation.coordination.locks import HostLock, SubjectLocks, alive
+from remediation.core.lifecycle import RunbookRecord
 from remediation.core.state import HostState
 from remediation.discovery import Plugins, discover
 from remediation.effects import DeclaredDisposable, HostControls
@@ -185,7 +186,7 @@ class RemediatorBootstrap:
                 await journal.append(f"host/{settings.host.id}", [StoppedEntry(instance=known, reason="ended without a word")])
         for id_, item in registry.runbooks.items():
             record = state.runbooks.get(id_)
-            if record is None or record.code_digest != item.code_digest:
+            if record is None or record.code_digest != item.code_digest or self._taken_back(record):
                 await journal.append(f"runbook/{id_}", [RunbookRegistered.of(item.spec, item.code_digest, item.plugin)])
             record = state.runbooks[id_]
             wanted = settings.runbook(id_).state
@@ -196,6 +197,13 @@ class RemediatorBootstrap:
                 await journal.append(
                     f"runbook/{id_}", [RunbookQuarantined(runbook=id_, by="configuration", reason="configured so")]
                 )
+
+    def _taken_back(self, record: RunbookRecord) -> bool:
+        """Whether the configuration lets a runbook act no longer: it says so, or what promoted it is gone from there."""
+        table = self.settings.runbook(record.id)
+        if record.state not in ("live", "degraded") or table.state == "live":
+            return False
+        return record.promoted_by == "configuration" or "state" in table.model_fields_set
 
     def _all_channels(self, plugins: Plugins) -> list[Channel]:
         table = self.settings.channels

@@ -69,7 +69,8 @@ def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:
         yield "fence", "refuse", f"the subject is fenced: a revert failed in incident {situation.fenced_by}", 0
     if situation.cooldown_until > now:
         yield "cooldown", "wait", "the subject was changed a short while ago", situation.cooldown_until
-    if situation.first_stage and situation.changes_left <= 0:
+    if situation.first_stage and situation.changes_left <= 0 and not situation.paused:
+        # The first one beyond the limit is given to people and pauses the rest, which then waits.
         yield "change-rate", "refuse", "as many changes were made in the last hour as [limits] changes_per_hour allows", 0
 
 

@@ -31,6 +31,8 @@ class RunbookRecord:
     plugin: str = ""
     spec: str = ""
     why: str = ""
+    promoted_by: str = ""
+    """Who promoted it; empty unless it is live."""
     changed_at: int = 0
     attempts: int = 0
     healed: int = 0
@@ -50,17 +52,15 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> Ru
         case RunbookRegistered():
             # Changed code has to earn its place again; quarantine outlives a change of code.
             state: State = "quarantined" if known.state == "quarantined" else "registered"
-            why = "new code" if known.code_digest else "first seen"
-            return replace(
-                known, state=state, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec, why=why, changed_at=at
-            )
+            why = "first seen" if not known.code_digest else "new code" if known.code_digest != entry.code_digest else "taken back"
+            known = replace(known, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec)
+            return replace(known, state=state, promoted_by="", why=why, changed_at=at)
         case RunbookPromoted():
             # A promotion is for exactly the code that it names, and a quarantine is ended by a release only.
             if known.state == "quarantined" or entry.code_digest != known.code_digest:
                 return known
-            return replace(
-                known, state="live", why=f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else ""), changed_at=at
-            )
+            why = f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else "")
+            return replace(known, state="live", promoted_by=entry.by, why=why, changed_at=at)
         case RunbookDegraded():
             if known.state not in ("live", "degraded"):
                 return known

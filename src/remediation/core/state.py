@@ -56,6 +56,8 @@ class HostState:
         self.past: OrderedDict[str, tuple[PastHeal, ...]] = OrderedDict()
         self.forgotten = bytearray(1 << 20)
         self.fenced: dict[str, str] = {}
+        self.touched: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        """By subject: the last incident in which something was done to it, and when that was settled."""
         self.changes = ChangeRate()
         self.runbooks: dict[str, RunbookRecord] = {}
         self.pause: PauseStarted | None = None
@@ -177,6 +179,9 @@ class HostState:
             heal = PastHeal(
                 incident.id, at, incident.status.value, incident.runbook if incident.status is Status.RESOLVED else "", level
             )
+            if any(attempt.acted for attempt in incident.attempts):
+                self.touched.pop(incident.event.subject, None)
+                self.touched[incident.event.subject] = (incident.id, at)
             self.past[incident.fingerprint] = (*self.past.pop(incident.fingerprint, ())[-7:], heal)
         self._forget()
 
@@ -193,6 +198,8 @@ class HostState:
         while len(self._settled) > self._keep:
             id_, _ = self._settled.popitem(last=False)
             self.incidents.pop(id_, None)
+        while len(self.touched) > 4 * self._keep:
+            self.touched.popitem(last=False)
         while len(self.past) > 4 * self._keep:
             fingerprint, _ = self.past.popitem(last=False)
             for byte, bit in _bits(fingerprint):

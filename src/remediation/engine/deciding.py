@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from remediation.core import gate as gating
 from remediation.core import progress
 from remediation.core.limits import HOUR, recurrence
@@ -60,6 +62,7 @@ async def decide(session: Session, step: progress.Decide) -> str:
     What comes of it is a commit (a plan, a wait, the end of the attempt), or a skipped runbook.
     """
     staff = session.staff
+    step = _active_first(session, step)
     registered = staff.registry.runbooks.get(step.candidates[0])
     if registered is None:
         await _abandon(session, step, "it is no longer registered")
@@ -90,6 +93,17 @@ async def decide(session: Session, step: progress.Decide) -> str:
             # Nobody else may act on a subject on which something still runs: what was done is taken back, and people are told.
             await session.finish(step.attempt, "inconclusive", str(error), revert=progress.to_revert(step.attempt))
     return ""
+
+
+def _active_first(session: Session, step: progress.Decide) -> progress.Decide:
+    """A runbook that lost its right to act since the incident was taken in comes after those that have it."""
+    staff = session.staff
+
+    def idle(runbook: str) -> bool:
+        item = staff.registry.runbooks.get(runbook)
+        return item is None or staff.policy.runbook_state(staff.state, runbook, item.code_digest) not in ACTIVE
+
+    return replace(step, candidates=tuple(sorted(step.candidates, key=idle)))
 
 
 async def _plan(session: Session, step: progress.Decide, registered: Registered) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from remediation.core.incident import Incident, stream_of
-from remediation.core.intake import Coalesce, decide_report
+from remediation.core.intake import STORM_SUBJECT, Coalesce, decide_report
 from remediation.core.state import HostState
 from remediation.engine.policy import Policy
 from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, JournalError
@@ -174,8 +174,10 @@ class Intake:
                 raise GuardRefused("an incident of this fingerprint is open or held")
 
         entries: list[Entry] = [DegradationReported(event=event, provenance=provenance)]
-        if not self._handled(event, provenance):
-            # No runbook: reported and escalated in one commit, since nothing has to be decided.
+        # Reported and escalated in one commit where nothing has to be decided. A storm has no subject that anybody could act on.
+        if event.subject == STORM_SUBJECT:
+            entries.append(IncidentSettled(status="escalated", reason=event.summary, held=True))
+        elif not self._handled(event, provenance):
             entries.append(IncidentSettled(status="escalated", reason=f"no runbook handles {event.code}", held=True))
         await self._journal.append(
             stream, entries, expected=NO_STREAM, guard=guard, actor=actor, event_id=id_, correlation=incident_id

@@ -40,6 +40,7 @@ class Policy:
     ) -> Situation:
         """What the gate has to know for a plan of `runbook`, run with this code, in `incident`."""
         fenced_by = state.fenced.get(incident.event.subject, "")
+        touched_by, touched_at = state.touched.get(incident.event.subject, ("", 0))
         return Situation(
             profile=self.profile,
             threshold=self.threshold,
@@ -47,6 +48,7 @@ class Policy:
             paused=state.paused(now),
             paused_until=state.pause.until if state.pause is not None else 0,
             fenced_by="" if fenced_by == incident.id else fenced_by,
+            cooldown_until=touched_at + self.cooldown_ms if touched_by not in ("", incident.id) else 0,
             changes_left=self.changes_per_hour - state.changes.used(now),
             first_stage=first,
         )

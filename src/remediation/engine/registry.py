@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from remediation.core import ladder
+from remediation.core.intake import STORM_SUBJECT
 from remediation.errors import RegistrationError
 from remediation.model.base import Frozen
 from remediation.model.events import DegradationEvent, Provenance
@@ -96,7 +97,7 @@ class Registry:
         A `matches` that raises disables its runbook for this process and is reported to `faulted`; the others are not affected.
         """
         rivals = self._by_code.get(event.code)
-        if not rivals or not ladder.may_match(provenance):
+        if not rivals or not ladder.may_match(provenance) or event.subject == STORM_SUBJECT:
             return []
         result = []
         for item in rivals:
