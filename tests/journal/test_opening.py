@@ -249,17 +249,13 @@ class Strange(Entry):
     what: str
 
 
-@pytest.fixture
-def strange() -> Iterator[None]:
-    yield
-    entries_base._TYPES["strange.thing"] = Strange
+# It can be written, but this release does not know it: nor must any other test of this process.
+del entries_base._TYPES["strange.thing"]
 
 
-@pytest.mark.usefixtures("strange")
 async def test_an_entry_of_an_unknown_type_is_a_newer_journal(home: Home) -> None:
     async with opened(home) as journal:
         await journal.append("s", [said(1), Strange(what="is this")])
-        del entries_base._TYPES["strange.thing"]
         with pytest.raises(JournalTooNew, match=r"strange\.thing.*upgrade"):
             [record async for record in journal.read()]
     with pytest.raises(JournalTooNew):
@@ -276,12 +272,10 @@ async def test_an_entry_of_an_unknown_version_or_field_is_a_newer_journal(home: 
             [record async for record in journal.read()]
 
 
-@pytest.mark.usefixtures("strange")
 async def test_a_running_host_that_meets_a_newer_entry_stops_and_says_why(home: Home) -> None:
     async with opened(home, seen := Seen()) as old, opened(home) as new:
         await old.append("s", entries_of(1))
         await new.append("s", [Strange(what="is this")])
-        del entries_base._TYPES["strange.thing"]
         for _ in range(3):
             with pytest.raises(JournalTooNew):
                 await old.append("s", entries_of(2))
