@@ -184,6 +184,41 @@ async def test_a_database_that_is_exchanged_under_a_running_host_gets_no_further
     assert len(audit(home)) == 3
 
 
+@pytest.mark.parametrize("what", ["removed", "another journal", "an older copy"])
+async def test_nothing_goes_into_a_file_that_is_no_longer_the_journal(tmp_path: Path, home: Home, what: str) -> None:
+    """While its write-ahead log is in use, SQLite does not look whether the file is still where it was."""
+    async with opened(home, seen := Seen()) as journal:
+        await journal.append("s", entries_of(1))
+        copy = Path(shutil.copy(home.journal, tmp_path / "copy"))
+        await journal.append("s", entries_of(2))
+        saved = home.journal.rename(tmp_path / "saved")
+        if what == "an older copy":
+            copy.rename(home.journal)
+        elif what == "another journal":
+            make_home(tmp_path / "other").journal.rename(home.journal)
+        with pytest.raises(JournalUnavailable, match="removed or exchanged"):
+            await journal.append("s", entries_of(3))
+        saved.rename(home.journal)
+        assert await journal.append("s", entries_of(4)) == Position(2, 2)
+        assert texts(seen.records) == ["1", "2", "4"]
+    assert len(audit(home)) == 3
+
+
+async def test_whoever_waits_for_an_entry_to_be_durable_is_told_when_its_commit_fails(home: Home) -> None:
+    store = ForgetfulStore(home.journal)
+    journal = await open_with(home, store=store)
+    try:
+        waiting = asyncio.create_task(journal.durable(0))
+        await asyncio.sleep(0)
+        store.lost_before = 1
+        with pytest.raises(JournalUnavailable):
+            await journal.append("s", entries_of(1))
+        with pytest.raises(JournalUnavailable):
+            await asyncio.wait_for(waiting, 5)
+    finally:
+        await journal.close()
+
+
 async def test_a_lock_file_that_is_exchanged_lets_two_writers_in_but_never_makes_a_fork(home: Home) -> None:
     async with opened(home, Seen()) as one:
         await one.append("s", entries_of(1))

@@ -34,6 +34,29 @@ async def test_no_page_border_loses_or_repeats_an_entry(home: Home) -> None:
             assert [record.seq async for record in journal.read(after=after)] == [seq for seq in everything if seq > after]
 
 
+async def test_rows_are_given_as_stored_between_two_bounds(home: Home) -> None:
+    async with opened(home) as journal:
+        await journal.append("s", entries_of(*range(PAGE + 20)))
+        for after, until in ((-1, 5), (2, 5), (4, 5), (5, 5), (PAGE - 2, PAGE + 3), (PAGE, 10**9)):
+            rows = [row async for row in journal.rows(after=after, until=until)]
+            assert [row.seq for row in rows] == list(range(after + 1, min(until, PAGE + 20)))
+        stored = {row.seq: row for row in audit(home)}
+        assert all(
+            (row.leaf, row.salt, row.body) == (stored[row.seq].leaf, stored[row.seq].salt, stored[row.seq].body) for row in rows
+        )
+
+
+async def test_a_name_that_ends_in_a_slash_stands_for_all_streams_that_begin_so(home: Home) -> None:
+    streams = ["a", "a/", "a/b", "a/b/c", "a/é", "a/\U0010ffff", "a0", "a.", "A/b", "b/a/", "a//", "á/b", "%/", "_/x"]
+    async with opened(home) as journal:
+        for stream in streams:
+            await journal.append(stream, entries_of(stream))
+        for wanted in [*streams, "/", "a/b/", "a/é/", "nothing/", ""]:
+            found = texts([record async for record in journal.read(stream=wanted)])
+            expected = [each for each in streams if (each.startswith(wanted) if wanted.endswith("/") else each == wanted)]
+            assert found == expected, wanted
+
+
 async def test_a_reader_needs_neither_key_nor_lock_nor_head(home: Home, tmp_path: Path) -> None:
     async with opened(home) as journal:
         await journal.append("s", entries_of(1, 2))
