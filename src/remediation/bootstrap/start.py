@@ -142,9 +142,9 @@ class RemediatorBootstrap:
                 concurrency=limits.concurrency,
             )
             await self._announce(journal, state, registry, instance, home)
-            notices = Notices(state, self._all_channels(plugins), clock)
+            notices = Notices(state, self._all_channels(plugins), clock, journal.durable)
             remediator = Remediator(journal, state, registry, world, policy, locks, notices)
-            requests = Requests(Inbox(home.inbox), remediator, journal, state, registry, policy, clock)
+            requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
             host = Host(instance, journal, state, remediator, watching, requests)
             await remediator.start()

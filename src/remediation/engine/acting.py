@@ -71,7 +71,7 @@ async def conclude(session: Session, attempt: Attempt, receipts: tuple[Receipt, 
 
 async def revert(session: Session, attempt: Attempt) -> None:
     """Undo the next effect that has to be undone; not in a panic, which stops that too."""
-    if _panic(session):
+    if _stop(session):
         await _wait_for_calm(session, attempt)
         return
     carrier = _carrier(session, attempt)
@@ -82,13 +82,18 @@ async def revert(session: Session, attempt: Attempt) -> None:
     session.fresh = True
 
 
+def _stop(session: Session) -> bool:
+    return bool(session.staff.health.halted) or _panic(session)
+
+
 def _panic(session: Session) -> bool:
     pause = session.staff.state.pause
     return pause is not None and pause.panic and bool(session.staff.state.paused(session.staff.now()))
 
 
 async def _wait_for_calm(session: Session, attempt: Attempt) -> None:
-    waiting = IncidentWaiting(until=0, why="pause", reason="a panic stopped it before the next effect", attempt=attempt.id)
+    reason = "a panic" if _panic(session) else "a failure of the journal"
+    waiting = IncidentWaiting(until=0, why="pause", reason=f"{reason} stopped it before the next effect", attempt=attempt.id)
     await session.case.commit(waiting, before=session.used())
 
 
@@ -102,4 +107,4 @@ def _carrier(session: Session, attempt: Attempt) -> Carrier:
     async def commit(*entries: Entry) -> None:
         await session.case.commit(*entries, before=session.used())
 
-    return Carrier(loan, commit, lambda: _panic(session))
+    return Carrier(loan, commit, lambda: _stop(session))

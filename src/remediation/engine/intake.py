@@ -12,7 +12,7 @@ from remediation.core.incident import Incident, stream_of
 from remediation.core.intake import STORM_SUBJECT, Coalesce, decide_report
 from remediation.core.state import HostState
 from remediation.engine.policy import Policy
-from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, JournalError
+from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, JournalError, JournalUnavailable
 from remediation.model.base import epoch_ms
 from remediation.model.entries import DegradationCleared, DegradationCoalesced, DegradationReported, Entry, IncidentSettled
 from remediation.model.events import DegradationEvent, Provenance, fingerprint
@@ -95,6 +95,12 @@ class Intake:
                     await self._coalesce(decision, event, provenance, actor)
                 except GuardRefused:
                     continue  # the incident was settled meanwhile: this may be a new one
+                except JournalUnavailable:
+                    # What was known of the incident may be lost; if the journal works again, it tells.
+                    await self._journal.refresh()
+                    if self._state.incidents.get(decision.incident.id) is decision.incident:
+                        raise
+                    continue
                 return Reported(id_, decision.incident.id, opened=False)
             taken = decision.event
             incident_id = f"{taken.fingerprint}-{id_[:12]}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from remediation.core.incident import Incident, Status
 from remediation.core.state import HostState
 from remediation.engine.steps import describe_error
+from remediation.errors import JournalError
 from remediation.model.base import epoch_ms
 from remediation.model.entries import IncidentSettled, Record
 from remediation.ports.channel import Channel, Notice
@@ -25,11 +26,14 @@ SEND_SECONDS = 30.0
 class Notices:
     """Watches incidents settle and tells the channels. What can't be sent after several tries is logged; the reminder comes back to it."""
 
-    def __init__(self, state: HostState, channels: Sequence[Channel], clock: Clock) -> None:
+    def __init__(
+        self, state: HostState, channels: Sequence[Channel], clock: Clock, durable: Callable[[int], Awaitable[None]]
+    ) -> None:
         self._state = state
+        self._durable = durable
         self._channels = tuple(channels)
         self._clock = clock
-        self._queue: deque[Notice] = deque()
+        self._queue: deque[tuple[Notice, int]] = deque()
         self._dropped = 0
         self._moved = asyncio.Event()
         self._reminded: dict[str, int] = {}
@@ -39,7 +43,7 @@ class Notices:
         """A listener of the state: take note of settlements."""
         if isinstance(record.entry, IncidentSettled) and not incident.open:
             if incident.held or incident.status is Status.RESOLVED:
-                self._put(notice_of(incident))
+                self._put(notice_of(incident), record.seq)
             self._reminded[incident.id] = incident.settled_at
         if not incident.held:
             self._reminded.pop(incident.id, None)
@@ -48,19 +52,19 @@ class Notices:
         """Send `notice` to every channel."""
         self._put(notice)
 
-    def _put(self, notice: Notice) -> None:
+    def _put(self, notice: Notice, seq: int = -1) -> None:
+        """Queue `notice`, to be sent once the entry `seq` that it tells of is durable."""
         if len(self._queue) >= QUEUE:
             self._dropped += 1
             return
-        self._queue.append(notice)
+        self._queue.append((notice, seq))
         self._moved.set()
 
     async def send_on(self) -> None:
         """Send what is queued, for ever."""
         while True:
             while self._queue:
-                notice = self._queue.popleft()
-                await asyncio.gather(*(self._send(channel, notice) for channel in self._channels))
+                await self._send_next(TRIES)
             if self._dropped:
                 self._log.error("notices were not sent one by one: too many at once", number=self._dropped)
                 self._dropped = 0
@@ -71,8 +75,17 @@ class Notices:
         """Send what is still queued, for at most `seconds`."""
         end = self._clock.monotonic() + seconds
         while self._queue and self._clock.monotonic() < end:
-            notice = self._queue.popleft()
-            await asyncio.gather(*(self._send(channel, notice, tries=1) for channel in self._channels))
+            await self._send_next(1)
+
+    async def _send_next(self, tries: int) -> None:
+        notice, seq = self._queue.popleft()
+        try:
+            await self._durable(seq)
+        except JournalError as error:
+            # It did not happen after all: when it does, it is noted again.
+            self._log.warning("a notice was not sent, as its entry is not durable", incident=notice.incident, error=str(error))
+            return
+        await asyncio.gather(*(self._send(channel, notice, tries) for channel in self._channels))
 
     async def remind_on(self) -> None:
         """Remind of held incidents every four hours, for ever."""
@@ -84,7 +97,7 @@ class Notices:
                     self._reminded[incident.id] = now
                     self._put(notice_of(incident).model_copy(update={"kind": "reminder"}))
 
-    async def _send(self, channel: Channel, notice: Notice, tries: int = TRIES) -> None:
+    async def _send(self, channel: Channel, notice: Notice, tries: int) -> None:
         for number in range(1, tries + 1):
             try:
                 async with asyncio.timeout(SEND_SECONDS):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Coroutine
 from typing import Any
 
 import structlog
@@ -12,6 +14,7 @@ from remediation.core import progress
 from remediation.core.incident import Incident, stream_of
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
+from remediation.engine.guarding import GuardedJournal, Health
 from remediation.engine.intake import Intake, Reported
 from remediation.engine.lending import World
 from remediation.engine.notices import Notices
@@ -21,17 +24,19 @@ from remediation.engine.schedule import Schedule
 from remediation.engine.session import Staff
 from remediation.engine.steps import describe_error
 from remediation.engine.treatment import treat
-from remediation.errors import ExpectationFailed, HostStopped, JournalError
-from remediation.model.base import Severity, epoch_ms
+from remediation.errors import ExpectationFailed, HostStopped, JournalError, JournalUnavailable
+from remediation.model.base import epoch_ms
 from remediation.model.entries import IncidentWaiting, Record, RunbookFaulted
 from remediation.model.events import DegradationEvent, Provenance
-from remediation.ports.channel import Notice
 from remediation.ports.journal import Journal
 
 SWEEP = 2.0
 """Seconds between two looks for incidents that nobody treats: those of hosts that died, or were paused."""
 
 
+NEWS = 1.0
+"""Seconds between two looks at an incident that somebody waits for."""
+RELOADED = 0.1
 BUSY_MS = 200
 """Milliseconds until a subject that somebody else holds is looked at again."""
 
@@ -54,23 +59,30 @@ class Remediator:
         locks: SubjectLocks,
         notices: Notices,
     ) -> None:
-        self._journal = journal
+        self._health = Health(notices, world.instance)
+        self.journal: Journal = GuardedJournal(journal, self._health)
         self._state = state
         self._registry = registry
         self._world = world
         self._policy = policy
         self._locks = locks
         self._notices = notices
-        self.halted = ""
         self._schedule = Schedule(self._treat, policy.concurrency, world.clock)
-        self.intake = Intake(journal, state, policy, world.clock, self._handled)
-        self._staff = Staff(journal, state, registry, world, policy, self._past, self._keep, self.intake, self._schedule.doze)
+        self.intake = Intake(self.journal, state, policy, world.clock, self._handled)
+        self._staff = Staff(
+            self.journal, state, registry, world, policy, self._past, self._keep, self.intake, self._schedule.doze, self._health
+        )
         self._kept: set[asyncio.Task[None]] = set()
         self._kept_locks: set[SubjectLock] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._waiters: dict[str, asyncio.Event] = {}
         self._log = structlog.get_logger("remediation.engine")
+
+    @property
+    def halted(self) -> str:
+        """Why nothing is applied at present; empty when all is well."""
+        return self._health.halted
 
     async def start(self) -> None:
         """Take over every open incident and begin to heal."""
@@ -161,12 +173,20 @@ class Remediator:
         """
         while True:
             incident = self._state.incidents.get(incident_id) or await self._remembered(incident_id)
-            if not incident.open:
-                await self._journal.durable(self._state.position)
-                return incident
+            try:
+                if not incident.open:
+                    await self.journal.durable(self._state.position)
+                    return incident
+                news: Coroutine[Any, Any, Any] = self._waiters.setdefault(incident_id, asyncio.Event()).wait()
+            except JournalUnavailable:
+                # What was seen of it may be lost. It is looked at again once the journal was read anew.
+                news = asyncio.sleep(RELOADED)
             if self._stopping:
+                news.close()
                 raise HostStopped(f"the host stopped while incident {incident_id} was open; it goes on with the next start")
-            await self._waiters.setdefault(incident_id, asyncio.Event()).wait()
+            # A journal that is read anew after a failure brings news without a single entry to tell it.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news, NEWS)
 
     async def quiet(self) -> dict[str, int]:
         """Wait until nothing is ready or running; returns which incidents wait, and until when (milliseconds)."""
@@ -182,7 +202,7 @@ class Remediator:
 
     async def _treat(self, incident_id: str) -> None:
         incident = self._state.incidents.get(incident_id)
-        if incident is None or not incident.open or self.halted:
+        if incident is None or not incident.open or not self._health.may_treat(incident_id):
             return
         lock: SubjectLock | None = None
         try:
@@ -193,7 +213,7 @@ class Remediator:
                 self._schedule.at(incident, epoch_ms(self._world.clock.now()) + BUSY_MS)
                 return
             # Another host may have treated it while somebody held the lock.
-            await self._journal.refresh()
+            await self.journal.refresh()
             incident = self._state.incidents.get(incident_id)
             if incident is None or not incident.open:
                 return
@@ -201,13 +221,14 @@ class Remediator:
             if until:
                 self._schedule.at(incident, until)
         except JournalError as error:
-            self._halt(error)
+            self._health.failed(error)
         except asyncio.CancelledError:
             raise
         except Exception:
             # A defect of the engine must not take the host down, nor be silent: the incident stays open and is tried again.
             self._log.exception("an incident could not be treated; it is tried again", incident=incident_id)
-            self._schedule.at(self._state.incidents[incident_id], epoch_ms(self._world.clock.now()) + 30_000)
+            if incident is not None:
+                self._schedule.at(incident, epoch_ms(self._world.clock.now()) + 30_000)
         finally:
             if lock is not None and lock not in self._kept_locks:
                 lock.release()
@@ -215,7 +236,7 @@ class Remediator:
     async def _remembered(self, incident_id: str) -> Incident:
         """An incident that the state has forgotten, read back from its stream."""
         whole = HostState(keep_settled=None)
-        async for record in self._journal.read(stream=stream_of(incident_id)):
+        async for record in self.journal.read(stream=stream_of(incident_id)):
             whole.apply(record)
         return whole.incidents[incident_id]
 
@@ -238,14 +259,14 @@ class Remediator:
             "a runbook's matches raised; it is disabled until the host restarts", runbook=runbook, error=describe_error(error)
         )
         entry = RunbookFaulted(runbook=runbook, step="matches", error=describe_error(error))
-        self._policy.later(self._journal.append(f"runbook/{runbook}", [entry]))
+        self._policy.later(self.journal.append(f"runbook/{runbook}", [entry]))
 
     async def _past(self, fingerprint: str) -> tuple[PastHeal, ...]:
         known = self._state.past.get(fingerprint)
         if known is not None or not self._state.may_have_forgotten(fingerprint):
             return known or ()
         whole = HostState(keep_settled=None)
-        async for record in self._journal.read(stream=f"incident/{fingerprint}/"):
+        async for record in self.journal.read(stream=f"incident/{fingerprint}/"):
             whole.apply(record)
         return whole.past.get(fingerprint, ())
 
@@ -262,16 +283,26 @@ class Remediator:
         while True:
             await self._world.clock.sleep(SWEEP)
             try:
-                await self._journal.refresh()
+                await self.journal.refresh()
             except JournalError as error:
-                self._halt(error)
+                self._health.failed(error)
                 continue
-            if self.halted:
-                self._log.warning("the journal works again; healing goes on")
-                self.halted = ""
-                self._tell("host_recovered", "the journal works again; healing goes on")
+            if self.halted and self._try_one():
+                continue
             self.sweep()
             await self._release_cleared()
+
+    def _try_one(self) -> bool:
+        """Whether some incident can be treated now, to find out whether the journal can be written; if none, nothing is at stake."""
+        now = epoch_ms(self._world.clock.now())
+        due = (item for item in self._state.open_incidents() if item.wait is None or 0 < item.wait.until <= now)
+        incident = next(due, None)
+        if incident is None:
+            self._health.works()
+            return False
+        self._health.trial = incident.id
+        self._schedule.ready(incident)
+        return True
 
     async def _release_cleared(self) -> None:
         """A held incident whose reporter has seen nothing of it for a while lets go of its fingerprint."""
@@ -283,7 +314,7 @@ class Remediator:
                     incident, incident.status, f"{incident.reason}; released: its reporter no longer sees it"
                 )
                 try:
-                    await self._journal.append(
+                    await self.journal.append(
                         incident.stream,
                         [entry.model_copy(update={"held": False})],
                         expected=incident.version,
@@ -292,25 +323,5 @@ class Remediator:
                 except ExpectationFailed:
                     continue
                 except JournalError as error:
-                    self._halt(error)
+                    self._health.failed(error)
                     return
-
-    def _halt(self, error: Exception) -> None:
-        """Fail closed: without a journal nothing is applied."""
-        if not self.halted:
-            self.halted = str(error)
-            self._log.critical("the journal can't be written; nothing is applied until it can", error=str(error))
-            self._tell("host_failed", f"healing is suspended: {error}")
-
-    def _tell(self, kind: str, title: str) -> None:
-        self._notices.tell(
-            Notice(
-                kind=kind,
-                incident="",
-                code="HOST",
-                subsystem="remediation",
-                subject=self._world.instance,
-                severity=Severity.P0,
-                title=title,
-            )
-        )

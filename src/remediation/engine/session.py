@@ -17,6 +17,7 @@ from remediation.core.incident import Attempt, Incident, Status
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.engine.casefile import CaseFile
+from remediation.engine.guarding import Health
 from remediation.engine.intake import Intake
 from remediation.engine.lending import Loan, World
 from remediation.engine.policy import Policy
@@ -47,6 +48,7 @@ class Staff:
     """Knows of reports that are not journaled yet."""
     doze: Callable[[float], Awaitable[None]]
     """Sleeps for seconds without occupying one of the places for concurrent heals."""
+    health: Health
 
     def now(self) -> int:
         """The wall clock in milliseconds since 1970 UTC."""
