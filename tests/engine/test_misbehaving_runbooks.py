@@ -27,7 +27,7 @@ from remediation.engine import steps
 from remediation.errors import ContextSealed
 from remediation.model.entries import AttemptPlanned, RunbookFaulted, RunbookQuarantined
 from remediation.model.runbook import Escalation
-from remediation.testing import eventually, running_host
+from remediation.testing import FakeClock, eventually, running_host
 
 BAD = "BAD"
 SHORT = Timeouts(decide="300ms", apply="2s", verify="300ms")
@@ -202,6 +202,18 @@ async def test_a_host_with_a_step_that_never_stops_can_be_stopped_itself(tmp_pat
         await host.wait_for(await host.report(broken(tmp_path, code=BAD)), timeout=10)
         begin = time.monotonic()
     assert time.monotonic() - begin < 3
+
+
+async def test_a_step_during_which_the_clock_leaps_has_not_blocked_the_loop(tmp_path: Path) -> None:
+    clock = FakeClock()
+
+    async def verify(ctx: RemediationContext) -> Verdict:
+        clock.advance(12 * 3600)
+        return await is_mended(ctx)
+
+    async with running_host(tmp_path, runbook(verify=verify), clock=clock) as host:
+        incident = await host.wait_for(await host.report(broken(tmp_path)), timeout=15)
+        assert incident.status == "resolved"
 
 
 @pytest.mark.parametrize("step", ["precondition", "action", "verify"])
