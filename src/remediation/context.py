@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 import stat as stat_module
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -165,13 +166,13 @@ class RemediationContext:
 
     @property
     def deadline(self) -> float:
-        """When the running step is cancelled, on the host's monotonic clock."""
+        """When the running step is cancelled, in `time.monotonic` seconds."""
         return self._facts.deadline
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the running step is cancelled."""
-        return max(0.0, self._facts.deadline - self._services.clock.monotonic())
+        return max(0.0, self._facts.deadline - time.monotonic())
 
     @property
     def log(self) -> structlog.typing.FilteringBoundLogger:
@@ -325,7 +326,7 @@ class RemediationContext:
             raise ContextSealed(f"the context of {self._runbook} was used after {self._sealed}; keep no reference to it")
         if os.getpid() != self._pid:
             raise ContextSealed(f"the context of {self._runbook} was used in another process; pass values, not the context")
-        if self._facts.deadline and self._services.clock.monotonic() > self._facts.deadline:
+        if self._facts.deadline and time.monotonic() > self._facts.deadline:
             raise ContextSealed(f"the context of {self._runbook} was used past its step's deadline")
 
     def __getstate__(self) -> Any:

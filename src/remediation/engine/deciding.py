@@ -113,14 +113,14 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
     seconds = spec.timeouts.decide.total_seconds()
     finding = step.attempt.finding if step.attempt else None
     if finding is None:
-        finding = await call_step(registered.runbook, "precondition", ctx, seconds=seconds, clock=session.clock)
+        finding = await call_step(registered.runbook, "precondition", ctx, seconds=seconds)
         if not finding.applicable:
             session.declined[spec.id] = finding
             session.case.skip(spec.id, f"declined: {finding.reason}")
             session.end_loan("it declined")
             return
         ctx.advance(finding=finding)
-    proposed = await call_step(registered.runbook, "action", ctx, seconds=seconds, clock=session.clock)
+    proposed = await call_step(registered.runbook, "action", ctx, seconds=seconds)
     if isinstance(proposed, Wait):
         if session.case.fresh().waits >= progress.WAITS_CAP:
             raise StepFault(f"action asked to wait {progress.WAITS_CAP} times, the last time {proposed.reason}")

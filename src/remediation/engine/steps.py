@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,7 +12,6 @@ from remediation.context import RemediationContext
 from remediation.errors import OutsideRoots, RemediationError
 from remediation.model.runbook import Escalation, Finding, Verdict, Wait
 from remediation.model.text import SUMMARY_CAP, capped, printable
-from remediation.ports.clock import Clock
 from remediation.ports.effect import Plan
 from remediation.runbook import Runbook
 
@@ -38,7 +38,7 @@ class StepDeclined(RemediationError):
     """The step met a path outside the roots: the runbook declines."""
 
 
-async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *, seconds: float, clock: Clock) -> Any:
+async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *, seconds: float) -> Any:
     """
     Call the step `name` and return what it returned, checked for its type.
 
@@ -47,9 +47,8 @@ async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *
         StepFault: it raised, overran `seconds`, would not stop, or returned what it must not.
 
     """
-    loop = asyncio.get_running_loop()
-    begin = loop.time()  # what blocks the loop is measured by the loop's own clock, whichever clock decisions go by
-    ctx.advance(deadline=clock.monotonic() + seconds)
+    begin = time.monotonic()  # the loop's own time, which `bounded` goes by, whichever clock decisions go by
+    ctx.advance(deadline=begin + seconds)
     try:
         coroutine = getattr(runbook, name)(ctx)
         if not asyncio.iscoroutine(coroutine):
@@ -63,7 +62,7 @@ async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *
         raise StepFault(f"{name} raised {describe_error(error)}") from error
     finally:
         ctx.advance(deadline=0.0)
-    took = loop.time() - begin
+    took = time.monotonic() - begin
     if took > seconds + GRACE:
         raise StepFault(f"{name} blocked the event loop for {took:.1f} s, its limit is {seconds:g} s")
     if not isinstance(result, _RETURNS[name]):

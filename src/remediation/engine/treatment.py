@@ -107,7 +107,7 @@ async def _escalation(session: Session, reason: str) -> Escalation:
             ctx.advance(finding=session.declined.get(registered.spec.id))
         try:
             seconds = registered.spec.timeouts.decide.total_seconds()
-            told: Escalation = await call_step(registered.runbook, "escalate", ctx, seconds=seconds, clock=session.clock)
+            told: Escalation = await call_step(registered.runbook, "escalate", ctx, seconds=seconds)
         except StepFault as error:
             await session.record_fault(registered.spec.id, error, "escalate")
         except StepDeclined:

@@ -105,7 +105,6 @@ class Verification:
                 "verify",
                 self._ctx,
                 seconds=self._registered.spec.timeouts.verify.total_seconds(),
-                clock=self._clock,
             )
         except StepDeclined as error:
             raise StepFault(f"verify left the allowed roots: {error}") from error
