@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from remediation.proof.anchored import Anchored, Log, judge_anchor
 from remediation.proof.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
 from remediation.proof.errors import NoteError
 from remediation.proof.note import Note, VerifierKey
 from remediation.proof.replay import Replay
-from remediation.proof.verdict import ProblemCode, Problems, Verification
+from remediation.proof.verdict import AnchorFinding, ProblemCode, Problems, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class Knowledge:
     """A signed note of this log that was kept elsewhere; `Replay` must have watched its size."""
     min_size: int = 0
     """The number of entries that the log has at least."""
+    anchors: tuple[Anchored, ...] = ()
+    """What anchors keep; `Replay` must have watched the sizes of their heads."""
+    predecessor: str | None = None
+    """See `remediation.proof.anchored.Log`."""
 
 
 def claimed_size(note: str) -> int:
@@ -75,12 +80,15 @@ class _Judge:
         self._claims = claims
         self._knowledge = knowledge
         self._problems: Problems = replay.problems
+        self._wrong_roots: list[tuple[int, str]] = []
+        self._given = 0
         self._chain = self._keys()
 
     def verdict(self) -> Verification:
         replay = self._replay
         believed = self._believed()
         newest, good = None, []
+        anchors: tuple[AnchorFinding, ...] = ()
         if replay.partial:
             self._problems.add(
                 ProblemCode.PARTIAL,
@@ -89,12 +97,15 @@ class _Judge:
         else:
             newest = self._newest()
             good = self._good_sizes(newest)
+            self._locate(max(good, default=0))
+            anchors = self._anchors()
         if replay.size < self._knowledge.min_size:
             self._problems.add(
                 ProblemCode.BELOW_MINIMUM,
                 f"the log has {replay.size} entries, at least {self._knowledge.min_size} are known to exist: its end is missing",
             )
-        proven = max(good, default=0) if believed else 0
+        signed = proven = max(good, default=0) if believed else 0
+        anchored, by = self._anchored(anchors) if believed else (0, None)
         if self._problems.first_seq is not None:
             proven = min(proven, self._problems.first_seq)
         root = replay.roots.get(replay.size)
@@ -108,7 +119,30 @@ class _Judge:
             unlisted=self._problems.unlisted,
             proven=proven,
             erased=replay.erased,
+            signed=signed,
+            anchored=anchored,
+            anchored_by=by,
+            anchors=anchors,
         )
+
+    def _locate(self, good: int) -> None:
+        """Report the roots that don't fit, each from the first entry on that no good note covers."""
+        for size, message in self._wrong_roots:
+            self._problems.add(ProblemCode.ROOT, message, good if good < size else None)
+
+    def _anchors(self) -> tuple[AnchorFinding, ...]:
+        if not self._chain:
+            return ()
+        replay = self._replay
+        log = Log(replay.origin, replay.size, replay.roots, self._chain, self._knowledge.predecessor)
+        return tuple(judge_anchor(anchored, log, self._problems.add) for anchored in self._knowledge.anchors)
+
+    def _anchored(self, anchors: Sequence[AnchorFinding]) -> tuple[int, str | None]:
+        """How far the log is confirmed from elsewhere, and by what."""
+        best = max(anchors, key=lambda anchor: anchor.confirmed, default=None)
+        if best is not None and best.confirmed > self._given:
+            return best.confirmed, best.name
+        return self._given, "the head that was given" if self._given else None
 
     def _good_sizes(self, newest: OpenedCheckpoint | None) -> list[int]:
         """The sizes of all notes at hand that are what they must be."""
@@ -176,10 +210,8 @@ class _Judge:
             return None
         root = self._replay.roots.get(size)
         if root is not None and root != opened.checkpoint.root:
-            self._problems.add(
-                ProblemCode.ROOT,
-                f"the first {size} entries don't hash to the root that {what} signs: some were altered, removed or added",
-            )
+            message = f"the first {size} entries don't hash to the root that {what} signs: some were altered, removed or added"
+            self._wrong_roots.append((size, message))
             return None
         return opened
 
@@ -252,4 +284,5 @@ class _Judge:
                 ProblemCode.HEAD, f"the first {head.size} entries are not those of the head that was given: the log was rewritten"
             )
             return None
+        self._given = head.size
         return head.size

@@ -55,8 +55,12 @@ class ProblemCode(Enum):
     """The keys, or their rotations, don't fit the log or the keys that the verifier was given."""
     HEAD = ("head", ProblemKind.TAMPERING)
     """The log is not a continuation of the head that the verifier was given."""
+    ANCHOR = ("anchor", ProblemKind.TAMPERING)
+    """What an anchor keeps contradicts the log."""
     BEHIND_HEAD = ("behind-head", ProblemKind.ROLLED_BACK)
     """The log is shorter than the head that the verifier was given."""
+    BEHIND_ANCHOR = ("behind-anchor", ProblemKind.ROLLED_BACK)
+    """The log is shorter than a head that an anchor keeps."""
     BELOW_MINIMUM = ("below-minimum", ProblemKind.ROLLED_BACK)
     """The log is shorter than the verifier demands."""
     CUT_OFF = ("cut-off", ProblemKind.INCOMPLETE)
@@ -96,6 +100,36 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class AnchorFinding:
+    """What one anchor has to say about a log."""
+
+    name: str
+    confirmed: int
+    """The entries, from the first on, that a head which it keeps confirms."""
+    newest: int | None
+    """The size of the largest head of this log that it keeps, whatever that is worth; None if it keeps none."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"name": self.name, "confirmed": self.confirmed, "newest": self.newest}
+
+
+_OUTSIDE = frozenset(
+    {
+        ProblemCode.SIGNATURE,
+        ProblemCode.KEYS,
+        ProblemCode.HEAD,
+        ProblemCode.ANCHOR,
+        ProblemCode.BEHIND_HEAD,
+        ProblemCode.BEHIND_ANCHOR,
+        ProblemCode.BELOW_MINIMUM,
+        ProblemCode.NO_CHECKPOINT,
+    }
+)
+"""Problems between the log and its signatures, or what is known elsewhere. All others are among the entries themselves."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """The result of verifying a log."""
 
@@ -117,6 +151,25 @@ class Verification:
     """How many entries, from the first on, are still proven: covered by a good checkpoint and before any problem of an entry."""
     erased: int
     """How many bodies were erased and said to be."""
+    signed: int = 0
+    """How many entries, from the first on, a good checkpoint of a believed key covers, whatever else is wrong with one of them."""
+    anchored: int = 0
+    """How many entries, from the first on, a head that was kept elsewhere confirms: nobody can have rewritten these, not even with the
+    signing key. `head.note` of the home is not elsewhere."""
+    anchored_by: str | None = None
+    """Which anchor says so, or the head that was given; None if there is none."""
+    anchors: tuple[AnchorFinding, ...] = ()
+    """What each anchor that could be read has to say."""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether entries, tree and storage agree with each other, whoever signed them and whatever is known elsewhere."""
+        return not self.unlisted and all(problem.code in _OUTSIDE for problem in self.problems)
+
+    @property
+    def unanchored(self) -> int:
+        """How many entries at the end no head that was kept elsewhere confirms: whoever has the key could write these anew."""
+        return max(0, self.size - self.anchored)
 
     @property
     def ok(self) -> bool:
@@ -138,6 +191,12 @@ class Verification:
             "origin": self.origin,
             "key": self.key,
             "key_source": self.key_source,
+            "consistent": self.consistent,
+            "signed": self.signed,
+            "anchored": self.anchored,
+            "anchored_by": self.anchored_by,
+            "unanchored": self.unanchored,
+            "anchors": [anchor.as_dict() for anchor in self.anchors],
             "proven": self.proven,
             "erased": self.erased,
             "problems": [problem.as_dict() for problem in self.problems],
