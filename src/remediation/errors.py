@@ -9,6 +9,7 @@ A message says what happened, why, and what to do next. The tree::
      ├─ InvalidEvent                a degradation that can't be accepted even after cleaning
      ├─ OutsideRoots                a path that the host may not touch
      ├─ ContextSealed               a RemediationContext used after its attempt, or elsewhere
+     ├─ ApprovalRefused             an answer to a request for consent that does not count
      ├─ CredentialRefused           a secret that was not declared, or is not there
      ├─ EffectError                 an effect could not do its work
      │   ├─ EffectConflict          the world is no longer as it was when the plan was made
@@ -53,6 +54,10 @@ class OutsideRoots(RemediationError):
 
 class ContextSealed(RemediationError):
     """A RemediationContext was used after its attempt ended, past its deadline, or in another process."""
+
+
+class ApprovalRefused(RemediationError):
+    """An answer to a request for consent does not count: about something else, too late, a second one, or not signed as it must be."""
 
 
 class CredentialRefused(RemediationError):

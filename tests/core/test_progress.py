@@ -110,7 +110,7 @@ def test_a_stage_with_more_to_come_is_followed_by_the_next_decision_of_the_same_
 @pytest.mark.parametrize("decision", ["ask", "observe", "refuse"])
 def test_a_plan_that_is_withheld_escalates_with_the_reasons(ledger: Ledger, decision: str) -> None:
     made = planned(runbook="a", decision=decision)
-    incident = ledger.tell(taken(ledger), made, finished(made, "withheld"))
+    incident = ledger.tell(taken(ledger), made, finished(made, "withheld", reason=f"because {decision}"))
     assert step(incident) == GiveUp(Status.ESCALATED, f"because {decision}")
 
 

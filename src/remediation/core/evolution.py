@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from remediation.core.incident import UNDO, Attempt, Incident, Phase, Status, changed, id_of
+from remediation.core.incident import UNDO, Approval, Attempt, Incident, Phase, Status, changed, id_of
 from remediation.model.entries import (
+    ApprovalDenied,
+    ApprovalExpired,
+    ApprovalGranted,
+    ApprovalRequested,
     AttemptFinished,
     AttemptPlanned,
     DegradationCleared,
@@ -81,16 +85,21 @@ def _waiting(incident: Incident, entry: IncidentWaiting) -> Incident:
 
 def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
     skipped = dict(incident.skipped) | dict(entry.skipped)
-    acted = entry.gate.decision == "proceed"
-    current = incident.current
+    acted, asked = entry.gate.decision == "proceed", entry.gate.decision == "ask"
+    current, approval = incident.current, incident.approval
     if current is not None and current.id == entry.attempt:
         attempt = changed(
             current,
-            plans=(*current.plans, entry.plan),
+            # A plan that a person consented to is judged a second time, and stands in its own place.
+            plans=(*current.plans[: entry.plan.stage], entry.plan),
             acted=current.acted or acted,
+            asked=asked,
             apply_ms=entry.apply_ms,
             instance=entry.instance,
         )
+        if acted and approval is not None and approval.granted_by and approval.plan_digest == entry.plan_digest:
+            attempt = changed(attempt, approved_by=approval.granted_by, bounds=entry.plan.bounds)
+            approval = None
         attempts = (*incident.attempts[:-1], attempt)
     else:
         attempt = Attempt(
@@ -104,12 +113,42 @@ def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
             finding=entry.finding,
             plans=(entry.plan,),
             acted=acted,
+            asked=asked,
             apply_ms=entry.apply_ms,
         )
         attempts = (*incident.attempts, attempt)
     phase = Phase.ACTING if acted else Phase.DECIDING
     known = tuple(skipped.items())
-    return changed(incident, phase=phase, wait=None, waits=0, attempts=attempts, skipped=known, reason=_withheld(entry))
+    return changed(
+        incident, phase=phase, wait=None, waits=0, attempts=attempts, skipped=known, reason=_withheld(entry), approval=approval
+    )
+
+
+def _requested(incident: Incident, entry: ApprovalRequested) -> Incident:
+    approval = Approval(
+        id=entry.approval_id,
+        attempt=entry.attempt,
+        runbook=entry.runbook,
+        code_digest=entry.code_digest,
+        plan_digest=entry.plan_digest,
+        requested_at=incident.changed_at,
+        not_after=entry.not_after,
+    )
+    return changed(incident, approval=approval)
+
+
+def _answered(incident: Incident, entry: ApprovalGranted | ApprovalDenied) -> Incident:
+    approval = incident.approval
+    if approval is None or approval.id != entry.approval_id or approval.answered:
+        return incident  # single use: a second answer changes nothing
+    if isinstance(entry, ApprovalGranted):
+        return changed(incident, approval=changed(approval, granted_by=entry.approver))
+    return changed(incident, approval=changed(approval, denied_by=entry.approver, reason=entry.reason))
+
+
+def _void(incident: Incident, entry: ApprovalExpired) -> Incident:
+    approval = incident.approval
+    return changed(incident, approval=None) if approval is not None and approval.id == entry.approval_id else incident
 
 
 def _withheld(entry: AttemptPlanned) -> str:
@@ -181,6 +220,7 @@ def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
         applied_stages=len(attempt.plans),
         verdict=entry.verdict or attempt.verdict,
         outcome=entry.outcome,
+        asked=False,
         reason=entry.reason,
         revert=entry.revert,
         finished_at=incident.changed_at,
@@ -207,6 +247,7 @@ def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
         status=Status(entry.status),
         phase=Phase.SETTLED,
         wait=None,
+        approval=None,
         held=entry.held,
         dirty=entry.dirty,
         reports=max(incident.reports, entry.reports),
@@ -254,4 +295,8 @@ _MOVES: dict[type[Entry], Any] = {
     EffectRevertFailed: _reverted,
     IncidentSettled: _settled,
     IncidentReopened: _reopened,
+    ApprovalRequested: _requested,
+    ApprovalGranted: _answered,
+    ApprovalDenied: _answered,
+    ApprovalExpired: _void,
 }

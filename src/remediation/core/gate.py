@@ -41,6 +41,10 @@ class Situation:
     first_stage: bool = True
     secrets: str = ""
     """Where the redactor fired in the plan."""
+    approved_by: str = ""
+    """Who consented to this very plan, or to bounds that it keeps within; empty for nobody."""
+    elevated: str = ""
+    """Why this runbook is trusted beyond the profile, for this plan; empty if it is not."""
 
 
 Row = tuple[str, Decision, str, int]
@@ -59,7 +63,19 @@ def gate(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situat
         *_lifecycle_rows(spec, situation),
         *_consent_rows(plan, confidence, spec, situation),
     ]
-    return _decided(rows)
+    return _decided([_lifted(row, situation) for row in rows])
+
+
+def _lifted(row: Row, situation: Situation) -> Row:
+    """A row that asks, answered: consent lifts each of them, trust only that of the profile. Nothing else is ever lifted."""
+    name, decision, reason, until = row
+    if decision != "ask":
+        return row
+    if situation.approved_by:
+        return name, "proceed", f"{reason}; {situation.approved_by} consented", until
+    if situation.elevated and name == "profile":
+        return name, "proceed", f"{reason}; {situation.elevated}", until
+    return row
 
 
 def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:

@@ -14,9 +14,9 @@ from remediation.model.base import Severity
 from remediation.model.entries import IncidentWaiting, VerificationStarted
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.plan import PlanRecord, Receipt
-from remediation.model.runbook import Finding, Level, Verdict
+from remediation.model.runbook import Bounds, Finding, Level, Verdict
 
-T = TypeVar("T", "Attempt", "Incident")
+T = TypeVar("T", "Approval", "Attempt", "Incident")
 UNDO = ":undo"
 """Suffix of an effect's key where its undoing is meant."""
 
@@ -41,6 +41,30 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
+class Approval:
+    """A request for a person's consent to one plan, and the answer. Times are milliseconds since 1970 UTC."""
+
+    id: str
+    attempt: str
+    runbook: str
+    code_digest: str
+    plan_digest: str
+    requested_at: int
+    not_after: int
+    requested_seq: int = -1
+    """Position of the request in the log: part of what is signed."""
+    granted_by: str = ""
+    denied_by: str = ""
+    reason: str = ""
+    """Of the denial."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether somebody consented or refused."""
+        return bool(self.granted_by or self.denied_by)
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One run of one runbook against the incident."""
 
@@ -55,6 +79,12 @@ class Attempt:
     plans: tuple[PlanRecord, ...]
     acted: bool
     apply_ms: int
+    asked: bool = False
+    """Whether the newest plan waits for a person's consent."""
+    approved_by: str = ""
+    """Who consented to the newest plan that a person consented to; later stages may be covered by its bounds."""
+    bounds: Bounds | None = None
+    """Of that plan."""
     receipts: tuple[Receipt, ...] = ()
     applied_stages: int = 0
     started: tuple[str, ...] = ()
@@ -108,6 +138,8 @@ class Incident:
     """Attempts before this index belong to the time before a reopening: they don't count towards the cap."""
     wait: IncidentWaiting | None = None
     waiting_since: int = 0
+    approval: Approval | None = None
+    """The newest request for consent, until it is used or void."""
     heard: bool = False
     """Whether the reporter said something since the wait began that a verification has to know."""
     waits: int = 0

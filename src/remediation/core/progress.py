@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from remediation.core.incident import Attempt, Incident, Phase, Status
+from remediation.core.incident import Approval, Attempt, Incident, Phase, Status
 from remediation.model.entries import IncidentSettled
 from remediation.model.runbook import Reversibility, RunbookSpec
 from remediation.model.text import SUMMARY_CAP, capped
@@ -34,6 +34,31 @@ class Apply:
     """Apply the newest plan of `attempt`."""
 
     attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitConsent:
+    """A person was asked about the newest plan of `attempt`. Until `until` (milliseconds), look now and then whether it is still needed."""
+
+    attempt: Attempt
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consented:
+    """A person consented to the newest plan of `attempt`: judge it again, if the world is still as they saw it."""
+
+    attempt: Attempt
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class NoConsent:
+    """The newest plan of `attempt` will not run, for `reason`; `denied` when a person said so."""
+
+    attempt: Attempt
+    reason: str
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +111,9 @@ class Done:
     """It is settled."""
 
 
-Step = TakeIn | Decide | Apply | Verify | Revert | Sleep | RetryLater | GiveUp | Resolve | Done
+Step = (
+    TakeIn | Decide | Apply | AwaitConsent | Consented | NoConsent | Verify | Revert | Sleep | RetryLater | GiveUp | Resolve | Done
+)
 
 
 def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int, paused: bool = False) -> Step:
@@ -105,9 +132,11 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
     if wait is not None and incident.phase is Phase.WAITING:
         if incident.current is None and incident.cleared_at > incident.observed_at:
             return Resolve("the reporter no longer sees it")
-        if (wait.until == 0 or wait.until > now) and not _woken(incident, paused=paused):
+        if wait.why != "approval" and (wait.until == 0 or wait.until > now) and not _woken(incident, paused=paused):
             return Sleep(wait.until)
     attempt = incident.current
+    if attempt is not None and attempt.asked and not attempt.revert:
+        return _consent(incident, attempt, now)
     if attempt is not None:
         return _within(attempt)
     return _between(incident, specs, now=now, attempt_cap=attempt_cap)
@@ -121,6 +150,21 @@ def _woken(incident: Incident, *, paused: bool) -> bool:
     if wait is None or wait.why != "verify":
         return False
     return incident.heard
+
+
+def _consent(incident: Incident, attempt: Attempt, now: int) -> Step:
+    approval = incident.approval
+    if approval is None:
+        return NoConsent(attempt, "the request for consent is void")
+    if approval.denied_by:
+        said = f": {approval.reason}" if approval.reason else ""
+        return NoConsent(attempt, f"denied by {approval.denied_by}{said}", denied=True)
+    if incident.cleared_at > incident.observed_at and not attempt.receipts:
+        return NoConsent(attempt, "the reporter no longer sees it")
+    if now >= approval.not_after:
+        late = f"the consent of {approval.granted_by} ran out before it could be used" if approval.granted_by else ""
+        return NoConsent(attempt, late or "nobody consented in time")
+    return Consented(attempt, approval) if approval.granted_by else AwaitConsent(attempt, approval.not_after)
 
 
 def _within(attempt: Attempt) -> Step:
@@ -142,15 +186,15 @@ def _between(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, 
     last = attempts[-1] if attempts else None
     if any(attempt.revert_failed for attempt in attempts):
         return GiveUp(Status.HEAL_FAILED, "what was changed could not be taken back; the subject is fenced", dirty=True)
+    if incident.cleared_at > incident.observed_at and (last is None or (last.outcome == "withheld" and not last.receipts)):
+        return Resolve("the reporter no longer sees it")
     if last is not None:
         if last.outcome == "withheld":
-            return GiveUp(Status.ESCALATED, incident.reason or "the plan was not allowed to run")
+            return GiveUp(Status.ESCALATED, last.reason or incident.reason or "the plan was not allowed to run")
         if last.uncertain:
             return GiveUp(Status.ESCALATED, "whether an effect happened can't be known")
         if last.outcome == "inconclusive":
             return GiveUp(Status.ESCALATED, f"verification was inconclusive: {last.reason}")
-    elif incident.cleared_at > incident.observed_at:
-        return Resolve("the reporter no longer sees it")
     failed = [attempt for attempt in attempts if attempt.outcome == "failed"]
     if incident.acted >= attempt_cap:
         status = Status.HEAL_FAILED if failed else Status.ESCALATED
@@ -224,9 +268,12 @@ __all__ = [
     "SHORTEST_WAIT_MS",
     "WAITS_CAP",
     "Apply",
+    "AwaitConsent",
+    "Consented",
     "Decide",
     "Done",
     "GiveUp",
+    "NoConsent",
     "Resolve",
     "RetryLater",
     "Revert",

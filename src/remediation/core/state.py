@@ -7,11 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from remediation.core.evolution import evolve, opened
-from remediation.core.incident import Incident, Status, id_of
+from remediation.core.incident import Incident, Status, changed, id_of
 from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
 from remediation.core.limits import ChangeRate, PastHeal
 from remediation.model.base import epoch_ms, parse_timestamp
 from remediation.model.entries import (
+    ApprovalRequested,
     AttemptFinished,
     AttemptPlanned,
     DegradationReported,
@@ -53,6 +54,8 @@ class HostState:
         self.incidents: OrderedDict[str, Incident] = OrderedDict()
         self.by_fingerprint: dict[str, str] = {}
         self.open_by_code: dict[str, int] = {}
+        self.approvals: dict[str, str] = {}
+        """Requests for consent that nobody has answered: their id, and the incident's."""
         self.past: OrderedDict[str, tuple[PastHeal, ...]] = OrderedDict()
         self.forgotten = bytearray(1 << 20)
         self.fenced: dict[str, str] = {}
@@ -148,12 +151,23 @@ class HostState:
                 self._reopen(incident)
             elif isinstance(entry, AttemptFinished):
                 learn(self.runbooks, incident, entry, at=at)
+            incident = self._consent(was, incident, record)
         self.incidents[id_] = incident
         if incident.dirty:
             self.fenced[incident.event.subject] = incident.id
         if self._live:
             for listener in self.listeners:
                 listener(incident, record)
+
+    def _consent(self, was: Incident, incident: Incident, record: Record) -> Incident:
+        if isinstance(record.entry, ApprovalRequested) and incident.approval is not None:
+            incident = changed(incident, approval=changed(incident.approval, requested_seq=record.seq))
+        if was.approval is not incident.approval:
+            if was.approval is not None:
+                self.approvals.pop(was.approval.id, None)
+            if incident.approval is not None and not incident.approval.answered:
+                self.approvals[incident.approval.id] = incident.id
+        return incident
 
     def _hold(self, incident: Incident) -> None:
         self.by_fingerprint[incident.fingerprint] = incident.id

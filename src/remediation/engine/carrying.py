@@ -155,6 +155,22 @@ class Carrier:
                 return applied
         return applied
 
+    async def differs(self, plan: PlanRecord, *, seconds: float) -> str:
+        """Which effect would not find the world as it was when `plan` was prepared; empty if all would, as far as they can tell."""
+        for item in plan.effects:
+            if item.promise is Promise.ONCE:
+                continue
+            try:
+                effect, prepared = self._loaded(item)
+            except EffectError as error:
+                return str(error)
+            said = await self._probe(effect, lend_to_effect(self._loan, item.key, seconds, self._log), prepared)
+            if said is Probe.APPLIED:
+                return f"{item.line}: that is done already"
+            if said is Probe.UNKNOWN and item.promise is Promise.STATE:
+                return f"{item.line}: it was changed meanwhile"
+        return ""
+
     async def _found(
         self,
         attempt: Attempt,

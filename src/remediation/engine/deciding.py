@@ -6,25 +6,19 @@ from dataclasses import replace
 
 from remediation.core import gate as gating
 from remediation.core import progress
-from remediation.core.limits import HOUR, recurrence
-from remediation.engine import carrying
+from remediation.core.limits import recurrence
+from remediation.engine import carrying, judging
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
 from remediation.engine.steps import StepDeclined, StepFault, bounded, call_step, describe_error
-from remediation.errors import GuardRefused, NotCanonical, RemediationError
+from remediation.errors import NotCanonical, RemediationError
 from remediation.model.base import milliseconds
 from remediation.model.entries import (
-    AttemptFinished,
-    AttemptPlanned,
-    Entry,
-    GateRecord,
     IncidentOpened,
     IncidentWaiting,
-    PauseStarted,
     RunbookFaulted,
 )
-from remediation.model.plan import PlanRecord
-from remediation.model.runbook import Finding, Wait
+from remediation.model.runbook import Wait
 
 ACTIVE = ("live", "degraded")
 
@@ -74,11 +68,11 @@ async def decide(session: Session, step: progress.Decide) -> str:
     situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=staff.now(), first=first)
     admitted = gating.admit(situation, now=staff.now())
     if admitted.decision == "wait":
-        await _wait(session, admitted, spec.id)
+        await judging.wait(session, admitted, spec.id)
         return ""
     if admitted.decision == "refuse" and step.stage == 0:
-        await _pause_for_rate(session, admitted)
-        return reasons(admitted)
+        await judging.pause_for_rate(session, admitted)
+        return judging.reasons(admitted)
     try:
         await _plan(session, step, registered)
     except StepDeclined as error:
@@ -139,77 +133,12 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
     except Exception as error:
         raise StepFault(f"an effect could not be prepared: {describe_error(error)}") from error
     else:
-        await _judge(session, step, registered, finding, plan)
-
-
-async def _judge(session: Session, step: progress.Decide, registered: Registered, finding: Finding, plan: PlanRecord) -> None:
-    spec, staff, incident = registered.spec, session.staff, session.case.incident
-
-    def judged() -> GateRecord:
-        first = step.stage == 0
-        situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=staff.now(), first=first)
-        return gating.gate(plan, finding.confidence, spec, situation, now=staff.now())
-
-    seen = staff.state.position
-    record = judged()
-    if record.decision == "wait":
-        await _wait(session, record, spec.id)
-        return
-    attempt = session.attempt_id
-    planned = AttemptPlanned(
-        attempt=attempt,
-        number=step.attempt.number if step.attempt else len(incident.attempts) + 1,
-        runbook=spec.id,
-        level=spec.level,
-        code_digest=registered.code_digest,
-        instance=staff.world.instance,
-        skipped=session.case.told_skipped(),
-        finding=finding,
-        gate=record,
-        plan=plan,
-        plan_digest=plan.digest,
-        apply_ms=milliseconds(spec.timeouts.apply),
-    )
-    entries: list[Entry] = [planned]
-    if record.decision != "proceed":
-        revert = progress.to_revert(step.attempt) if step.attempt else ()
-        entries.append(AttemptFinished(attempt=attempt, runbook=spec.id, outcome="withheld", reason=reasons(record), revert=revert))
-
-    def guard() -> None:
-        # Evaluated inside the append: another process may have used up a limit since.
-        if staff.state.position != seen and judged().decision != record.decision:
-            raise GuardRefused("the gate would decide otherwise now")
-
-    try:
-        await session.case.commit(*entries, guard=guard, before=session.used())
-    except GuardRefused:
-        return  # decided anew, from the state as it is now
-    except NotCanonical as error:
-        await _abandon(
-            session, step, f"its plan is too large to be journaled ({error}); keep contents with ctx.keep, or use stages"
-        )
-        return
-    session.fresh = True
-    session.began = session.began or session.clock.monotonic()
-    await _pause_for_rate(session, record)
-
-
-async def _pause_for_rate(session: Session, record: GateRecord) -> None:
-    staff = session.staff
-    if any(reason.row == "change-rate" for reason in record.reasons) and not staff.state.paused(staff.now()):
-        reason = "as many changes were made within an hour as [limits] changes_per_hour allows"
-        await staff.journal.append("host/pauses", [PauseStarted(reason=reason, by="limit", until=staff.now() + HOUR)])
-
-
-async def _wait(session: Session, record: GateRecord, runbook: str) -> None:
-    row = next((reason.row for reason in record.reasons if reason.decision == "wait"), "limit")
-    entry = IncidentWaiting(
-        until=record.until,
-        why="pause" if row == "pause" else "cooldown" if row == "cooldown" else "limit",
-        reason=reasons(record),
-        runbook=runbook,
-    )
-    await session.case.commit(entry, before=session.used())
+        try:
+            await judging.judge(session, registered, finding, plan, earlier=step.attempt)
+        except NotCanonical as error:
+            await _abandon(
+                session, step, f"its plan is too large to be journaled ({error}); keep contents with ctx.keep, or use stages"
+            )
 
 
 async def _abandon(session: Session, step: progress.Decide, reason: str) -> None:
@@ -220,8 +149,3 @@ async def _abandon(session: Session, step: progress.Decide, reason: str) -> None
         session.end_loan("it was skipped")
     else:
         await session.finish(step.attempt, "failed", reason, revert=progress.to_revert(step.attempt))
-
-
-def reasons(record: GateRecord) -> str:
-    """The reasons for the gate's decision, as one line."""
-    return "; ".join(reason.reason for reason in record.reasons if reason.decision == record.decision)

@@ -26,6 +26,12 @@ class Policy:
     changes_per_hour: int = 20
     storm_subjects: int = 100
     concurrency: int = 16
+    approvers: bool = False
+    """Whether there is anybody who may consent; without, what would ask is given to people as escalated."""
+    approval_ms: int = 86_400_000
+    """How long a request for consent stands."""
+    recheck_ms: int = 300_000
+    """How often it is looked at whether a plan that waits for consent is still needed."""
     background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def runbook_state(self, state: HostState, runbook: str, code_digest: str) -> State:

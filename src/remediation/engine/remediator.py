@@ -276,7 +276,7 @@ class Remediator:
         if not incident.open and incident.id in self._waiters:
             self._waiters.pop(incident.id).set()
         wait = incident.wait
-        if wait is not None and wait.why == "verify" and not isinstance(record.entry, IncidentWaiting):
+        if wait is not None and wait.why in ("verify", "approval") and not isinstance(record.entry, IncidentWaiting):
             self._schedule.ready(incident)
 
     async def _sweep_on(self) -> None:

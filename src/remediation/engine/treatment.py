@@ -7,7 +7,7 @@ from typing import Any
 from remediation.coordination.locks import SubjectLock
 from remediation.core import progress
 from remediation.core.incident import Incident, Status
-from remediation.engine import acting, deciding
+from remediation.engine import acting, consenting, deciding
 from remediation.engine.casefile import Overtaken
 from remediation.engine.session import Session, Staff
 from remediation.engine.steps import StepDeclined, StepFault, call_step
@@ -30,6 +30,7 @@ async def treat(staff: Staff, incident: Incident, lock: SubjectLock) -> int | No
 
     """
     session = Session(staff, incident, lock)
+    woken = True
     try:
         while True:
             step = progress.next_step(
@@ -44,7 +45,13 @@ async def treat(staff: Staff, incident: Incident, lock: SubjectLock) -> int | No
             if isinstance(step, progress.Sleep):
                 return step.until
             try:
-                await _take(session, step)
+                if isinstance(step, progress.AwaitConsent):
+                    until = await consenting.wait(session, step, woken=woken)
+                    if until is not None:
+                        return until
+                else:
+                    await _take(session, step)
+                woken = False
             except Overtaken:
                 session.end_loan("the incident was moved on by somebody else")
                 session.fresh = False
@@ -66,6 +73,10 @@ async def _take(session: Session, step: progress.Step) -> None:
                 await _give_up(session, Status.ESCALATED, why)
         case progress.Apply(attempt):
             await acting.apply(session, attempt)
+        case progress.Consented():
+            await consenting.proceed(session, step)
+        case progress.NoConsent():
+            await consenting.end(session, step)
         case progress.Verify(attempt):
             await acting.conclude(session, attempt)
         case progress.Revert(attempt):

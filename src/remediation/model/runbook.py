@@ -223,14 +223,20 @@ class Wait(Frozen):
 
 
 class Bounds(Frozen):
-    """What later stages of an approved plan may do without asking again."""
+    """What later stages of an approved plan may do without asking again. What is not named is not covered."""
 
     kinds: tuple[str, ...] = ()
+    """Kinds of effects."""
     paths: tuple[str, ...] = ()
+    """Absolute paths of files, and of folders with all that they hold."""
     argv_prefixes: tuple[tuple[str, ...], ...] = ()
+    """Beginnings of command lines."""
     controls: tuple[str, ...] = ()
+    """Names of host controls."""
     max_effects: int = Field(default=16, ge=1)
+    """Effects of all later stages together."""
     max_stages: int = Field(default=4, ge=1)
+    """Stages of the whole attempt, the approved one included."""
 
 
 class Escalation(Frozen):

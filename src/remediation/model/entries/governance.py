@@ -39,10 +39,11 @@ class ApprovalDenied(Entry):
 
 
 class ApprovalExpired(Entry):
-    """Nobody answered in time."""
+    """The request is void: nobody answered in time, what it was asked for is gone, or the world is no longer as it was shown."""
 
     type: ClassVar[str] = "approval.expired"
     approval_id: str
+    reason: str = "nobody answered in time"
 
 
 class TrustRequested(Entry):

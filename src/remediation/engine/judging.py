@@ -1,0 +1,157 @@
+"""Judging: what the gate says to a prepared plan, and the commit that follows from it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+from remediation.core import gate as gating
+from remediation.core import progress
+from remediation.core.bounds import beyond
+from remediation.core.incident import Approval, Attempt
+from remediation.core.limits import HOUR
+from remediation.engine.registry import Registered
+from remediation.engine.session import Session
+from remediation.errors import GuardRefused
+from remediation.model.base import milliseconds
+from remediation.model.entries import (
+    ApprovalRequested,
+    AttemptFinished,
+    AttemptPlanned,
+    Entry,
+    GateRecord,
+    IncidentWaiting,
+    PauseStarted,
+)
+from remediation.model.plan import PlanRecord
+from remediation.model.runbook import Finding
+from remediation.ports.world import Touches
+
+NOBODY = "nobody may consent: name people's keys in [approvals] allowed_signers"
+
+
+async def judge(
+    session: Session,
+    registered: Registered,
+    finding: Finding,
+    plan: PlanRecord,
+    *,
+    earlier: Attempt | None = None,
+    approval: Approval | None = None,
+) -> None:
+    """
+    Have the gate judge `plan`, and commit what follows: an attempt that may act, waits for consent, or is withheld; or a wait.
+
+    Args:
+        earlier: The attempt that the plan belongs to, for a later stage or a plan that was judged before.
+        approval: A person's consent to this very plan.
+
+    Raises:
+        NotCanonical: the plan is too large to be journaled.
+        Overtaken, JournalError: nothing was committed.
+
+    """
+    spec, staff, incident = registered.spec, session.staff, session.case.incident
+    consented = approval.granted_by if approval is not None else _within_bounds(session, earlier, plan)
+
+    def judged() -> GateRecord:
+        now = staff.now()
+        first = plan.stage == 0
+        situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=now, first=first)
+        return gating.gate(plan, finding.confidence, spec, replace(situation, approved_by=consented), now=now)
+
+    seen = staff.state.position
+    record = judged()
+    if record.decision == "wait":
+        await wait(session, record, spec.id)
+        return
+    attempt = earlier.id if earlier is not None else session.attempt_id
+    planned = AttemptPlanned(
+        attempt=attempt,
+        number=earlier.number if earlier is not None else len(incident.attempts) + 1,
+        runbook=spec.id,
+        level=spec.level,
+        code_digest=registered.code_digest,
+        instance=staff.world.instance,
+        skipped=session.case.told_skipped(),
+        finding=finding,
+        gate=record,
+        plan=plan,
+        plan_digest=plan.digest,
+        apply_ms=milliseconds(spec.timeouts.apply),
+    )
+    entries: list[Entry] = [planned]
+    if record.decision == "ask" and staff.policy.approvers:
+        entries += _request(session, planned)
+    elif record.decision != "proceed":
+        why = reasons(record) + (f"; {NOBODY}" if record.decision == "ask" else "")
+        revert = progress.to_revert(earlier) if earlier is not None else ()
+        entries.append(AttemptFinished(attempt=attempt, runbook=spec.id, outcome="withheld", reason=why, revert=revert))
+
+    def guard() -> None:
+        # Evaluated inside the append: another process may have used up a limit since.
+        if staff.state.position != seen and judged().decision != record.decision:
+            raise GuardRefused("the gate would decide otherwise now")
+
+    try:
+        await session.case.commit(*entries, guard=guard, before=session.used())
+    except GuardRefused:
+        return  # decided anew, from the state as it is now
+    session.fresh = True
+    session.began = session.began or session.clock.monotonic()
+    await pause_for_rate(session, record)
+
+
+def _request(session: Session, planned: AttemptPlanned) -> list[Entry]:
+    policy = session.staff.policy
+    until = session.staff.now() + policy.approval_ms
+    requested = ApprovalRequested(
+        approval_id=secrets.token_hex(8),
+        attempt=planned.attempt,
+        runbook=planned.runbook,
+        code_digest=planned.code_digest,
+        plan_digest=planned.plan_digest,
+        not_after=until,
+    )
+    reason = f"a person must consent: {reasons(planned.gate)}"
+    return [
+        requested,
+        IncidentWaiting(until=until, why="approval", reason=reason, runbook=planned.runbook, attempt=planned.attempt),
+    ]
+
+
+def _within_bounds(session: Session, earlier: Attempt | None, plan: PlanRecord) -> str:
+    """Who consented to bounds that this later stage keeps within; empty for nobody."""
+    if earlier is None or earlier.bounds is None or plan.stage == 0:
+        return ""
+    approved = next(item for item in reversed(earlier.plans) if item.bounds == earlier.bounds)
+    kinds = session.staff.world.kinds
+    loaded = [kinds.load(item.effect) for item in plan.effects]
+    touches = [effect.touches() if effect is not None else Touches(paths=("(an effect of an unknown kind)",)) for effect in loaded]
+    later = (*earlier.plans[approved.stage + 1 : plan.stage], plan)
+    return "" if beyond(earlier.bounds, approved, later, touches) else earlier.approved_by
+
+
+async def pause_for_rate(session: Session, record: GateRecord) -> None:
+    """The first change beyond the rate pauses the rest."""
+    staff = session.staff
+    if any(reason.row == "change-rate" for reason in record.reasons) and not staff.state.paused(staff.now()):
+        reason = "as many changes were made within an hour as [limits] changes_per_hour allows"
+        await staff.journal.append("host/pauses", [PauseStarted(reason=reason, by="limit", until=staff.now() + HOUR)])
+
+
+async def wait(session: Session, record: GateRecord, runbook: str) -> None:
+    """Journal the wait that the gate ordered."""
+    row = next((reason.row for reason in record.reasons if reason.decision == "wait"), "limit")
+    entry = IncidentWaiting(
+        until=record.until,
+        why="pause" if row == "pause" else "cooldown" if row == "cooldown" else "limit",
+        reason=reasons(record),
+        runbook=runbook,
+    )
+    await session.case.commit(entry, before=session.used())
+
+
+def reasons(record: GateRecord) -> str:
+    """The reasons for the gate's decision, as one line."""
+    return "; ".join(reason.reason for reason in record.reasons if reason.decision == record.decision)
