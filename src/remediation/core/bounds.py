@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 from collections.abc import Iterator, Sequence
 
 from remediation.model.plan import PlanRecord
@@ -58,5 +58,5 @@ def _effect_beyond(bounds: Bounds, kind: str, touched: Touches) -> Iterator[str]
 
 
 def _covers(allowed: str, path: str) -> bool:
-    folder = os.path.normpath(allowed)
-    return os.path.normpath(path) == folder or os.path.normpath(path).startswith(folder.rstrip("/") + "/")
+    folder = posixpath.normpath(allowed)
+    return posixpath.normpath(path) == folder or posixpath.normpath(path).startswith(folder.rstrip("/") + "/")
