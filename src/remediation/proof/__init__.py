@@ -9,7 +9,8 @@ and must not import the model: it judges bytes, not meanings. The formats are sp
 from __future__ import annotations
 
 from remediation.proof.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
-from remediation.proof.errors import NoteError, ProofError, SignatureRefused, TileMissing
+from remediation.proof.errors import NoteError, ProofError, SignatureRefused, TileMissing, TlogProofError
+from remediation.proof.evidence import BodyState, EntryVerification, entry_proof, verify_entry_proof
 from remediation.proof.export import FORMAT, entry_line, header_line, last_line, verify_export, verify_export_file
 from remediation.proof.judge import Claims, Knowledge, claimed_size, judge
 from remediation.proof.leaf import Leaf, payload_digest
@@ -29,13 +30,16 @@ from remediation.proof.merkle import (
 from remediation.proof.note import Note, NoteSigner, Signature, VerifierKey, sign_note
 from remediation.proof.replay import Replay, Rotation, Row
 from remediation.proof.tiles import Tile, TileWriter, completed, entry_bundle, tile_hashes, tile_path, tiles_of, width_of
+from remediation.proof.tlogproof import TlogProof
 from remediation.proof.verdict import Problem, ProblemCode, ProblemKind, Verification
 
 __all__ = [
     "EMPTY_ROOT",
     "FORMAT",
+    "BodyState",
     "Checkpoint",
     "Claims",
+    "EntryVerification",
     "Frontier",
     "HashSource",
     "Knowledge",
@@ -56,6 +60,8 @@ __all__ = [
     "Tile",
     "TileMissing",
     "TileWriter",
+    "TlogProof",
+    "TlogProofError",
     "Verification",
     "VerifierKey",
     "claimed_size",
@@ -63,6 +69,7 @@ __all__ = [
     "consistency_proof",
     "entry_bundle",
     "entry_line",
+    "entry_proof",
     "hashes_of",
     "header_line",
     "inclusion_proof",
@@ -78,6 +85,7 @@ __all__ = [
     "tile_path",
     "tiles_of",
     "verify_consistency",
+    "verify_entry_proof",
     "verify_export",
     "verify_export_file",
     "verify_inclusion",

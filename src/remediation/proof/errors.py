@@ -23,3 +23,7 @@ class SignatureRefused(NoteError):
 
 class TileMissing(ProofError):
     """A stored tile is absent or too short, so that the tree can't be rebuilt from storage."""
+
+
+class TlogProofError(ProofError):
+    """A text is not a proof of an entry in the form of C2SP tlog-proof; the message says which rule it breaks."""
