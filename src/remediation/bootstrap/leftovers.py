@@ -16,6 +16,8 @@ from remediation.settings import Home
 
 UNFINISHED = ".journal.sqlite3.new"
 """A journal that is being made; it gets its name when it is whole."""
+RECOVERY = "recovery.json"
+"""The steps of a recovery that is not finished, see `remediation.bootstrap.recovering`."""
 
 
 def clear_leftovers(home: Home, locks: SubjectLocks) -> None:

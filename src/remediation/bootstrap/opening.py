@@ -9,9 +9,9 @@ import secrets as random
 from pathlib import Path
 
 from remediation import __version__
-from remediation.bootstrap.leftovers import UNFINISHED
+from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
 from remediation.core.state import HostState
-from remediation.errors import JournalRolledBack
+from remediation.errors import JournalRolledBack, JournalUnavailable
 from remediation.journal import IntentJournal, JournalReader
 from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
@@ -41,6 +41,7 @@ def initialise(settings: Settings) -> str:
 
 
 def _finish(home: Home, host: str) -> str:
+    _refuse_unfinished_recovery(home)
     key = SigningKey.load(home.signing_key) if home.signing_key.exists() else SigningKey.create(home.signing_key)
     head = HeadNote(home.head_note)
     if head.size() > 0 and not home.journal.exists():
@@ -69,6 +70,13 @@ def _finish(home: Home, host: str) -> str:
     return origin
 
 
+def _refuse_unfinished_recovery(home: Home) -> None:
+    if (home.root / RECOVERY).exists():
+        raise JournalUnavailable(
+            f"a recovery of the journal of {home.root} was begun and not finished; `remediation journal recover` goes on with it"
+        )
+
+
 def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -95,6 +103,7 @@ async def open_journal(home: Home, clock: Clock, *, state: HostState | None = No
         ConfigurationError, JournalError: it can't be.
 
     """
+    _refuse_unfinished_recovery(home)
     key = SigningKey.load(home.signing_key)
     head = HeadNote(home.head_note)
     origin = head.origin()

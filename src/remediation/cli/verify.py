@@ -24,7 +24,11 @@ _SOURCES = {
 def verify(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="An exported journal. Without it: the journal of the home.", show_default=False),
+        typer.Argument(
+            metavar="[FILE]",
+            help="An exported journal, or the database of one that was put aside. Without it: the journal of the home.",
+            show_default=False,
+        ),
     ] = None,
     *,
     vkey: Annotated[
@@ -60,7 +64,9 @@ def verify(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the head {head} can't be read: {error}") from error
     try:
-        if file is not None:
+        if file is not None and _is_database(file):
+            verdict = _verify_kept(file, vkey or [], origin=origin, head=note, min_size=min_size)
+        elif file is not None:
             verdict = verify_export_file(file, vkeys=vkey or (), origin=origin, head=note, min_size=min_size)
         else:
             verdict = _verify_home(existing_home(home), vkey or [], origin=origin, head=note, min_size=min_size)
@@ -72,8 +78,30 @@ def verify(
     raise typer.Exit(_code(verdict))
 
 
+def _is_database(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(16) == b"SQLite format 3\0"
+
+
+def _verify_kept(file: Path, vkeys: list[str], *, origin: str | None, head: str | None, min_size: int) -> Verification:
+    """A journal that `journal recover` put aside: its public keys and its last known head lie beside it."""
+    from remediation.stores.auditing import verify_journal
+
+    beside, own = file.with_name("head.note"), file.with_name("signing.vkey")
+    try:
+        known = beside.read_text("utf-8", "backslashreplace") if beside.exists() else None
+        keys = own.read_text("utf-8").split() if own.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"what lies beside {file} can't be read: {error}") from error
+    try:
+        return verify_journal(
+            file, own=keys, vkeys=vkeys, origin=origin, head=head, known_head=known, min_size=min_size
+        )
+    except JournalDamaged as error:
+        return _unreadable(error, by_argument=bool(vkeys))
+
+
 def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str | None, min_size: int) -> Verification:
-    from remediation.proof import Problem, ProblemCode, Verification
     from remediation.stores.auditing import verify_journal
 
     keys = _keys(home, needed=not vkeys)
@@ -88,19 +116,25 @@ def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str 
             min_size=min_size,
         )
     except JournalDamaged as error:
-        # Not even to be read: an answer like any other, in the form that programs expect.
-        code = ProblemCode.BEHIND_HEAD if isinstance(error, JournalRolledBack) else ProblemCode.STORAGE
-        return Verification(
-            size=0,
-            root=None,
-            origin=None,
-            key=None,
-            key_source="argument" if vkeys else "home",
-            problems=(Problem(code, str(error)),),
-            unlisted=0,
-            proven=0,
-            erased=0,
-        )
+        return _unreadable(error, by_argument=bool(vkeys))
+
+
+def _unreadable(error: JournalDamaged, *, by_argument: bool) -> Verification:
+    """Not even to be read: an answer like any other, in the form that programs expect."""
+    from remediation.proof import Problem, ProblemCode, Verification
+
+    code = ProblemCode.BEHIND_HEAD if isinstance(error, JournalRolledBack) else ProblemCode.STORAGE
+    return Verification(
+        size=0,
+        root=None,
+        origin=None,
+        key=None,
+        key_source="argument" if by_argument else "home",
+        problems=(Problem(code, str(error)),),
+        unlisted=0,
+        proven=0,
+        erased=0,
+    )
 
 
 def _keys(home: Home, *, needed: bool) -> Home | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,8 +27,10 @@ from remediation.proof import (
     judge,
     last_line,
 )
+from remediation.proof.anchored import Anchored, heads_of
 from remediation.proof.tiles import WIDTH
 from remediation.stores.snapshot import Snapshot
+from remediation.stores.stillness import while_still
 
 
 def verify_journal(
@@ -38,9 +42,13 @@ def verify_journal(
     head: str | None = None,
     known_head: str | None = None,
     min_size: int = 0,
+    anchors: Sequence[Anchored] = (),
+    lock: Path | None = None,
 ) -> Verification:
     """
     Verify the journal in the database `path`: entries, columns, bodies, tree, tiles, every checkpoint, and the database itself.
+
+    Nothing is changed, in the database or beside it; see `remediation.stores.stillness`. A host may write to it meanwhile.
 
     Args:
         path: ``journal.sqlite3``.
@@ -50,6 +58,8 @@ def verify_journal(
         head: A signed note of this log kept elsewhere: the log must continue it.
         known_head: The home's own ``head.note``: the same, but a malformed one is a finding and not an error of the caller.
         min_size: The number of entries it has at least.
+        anchors: What anchors keep of this log.
+        lock: Its writer lock, by default ``journal.lock`` beside it.
 
     Raises:
         NoteError: `own`, `vkeys` or `head` are malformed, or there is no key at all.
@@ -64,26 +74,47 @@ def verify_journal(
         raise NoteError("no key is known to verify with: the home holds none, so give one")
     if head is not None:
         claimed_size(head)
+    measure = Knowledge(tuple(believed), "argument" if given else "home", head, min_size, tuple(anchors))
+    named = [str(key) for key in believed] if given else list(own)
+    return while_still(
+        path,
+        lambda still, immutable: _judged(Snapshot(still, immutable=immutable, shown=path), measure, named, origin, known_head),
+        lock=lock,
+    )
+
+
+def _judged(snapshot: Snapshot, measure: Knowledge, vkeys: list[str], origin: str | None, known_head: str | None) -> Verification:
     # SQLite's own check runs beside ours: it lets go of the interpreter, and needs a processor of its own if there is one.
-    with ThreadPoolExecutor(1) as beside, Snapshot(path) as log:
-        faults = beside.submit(_faults, path)
+    with ThreadPoolExecutor(1) as beside, snapshot as log:
+        faults = beside.submit(_faults, log.again())
         size, checkpoints = log.size(), log.checkpoints()
-        notes = {**{f"checkpoint {at}": note for at, note in checkpoints}, "head.note": known_head, "head": head}
+        notes = {**{f"checkpoint {at}": note for at, note in checkpoints}, "head.note": known_head, "head": measure.head}
         sizes = {name: found for name, note in notes.items() if note is not None and (found := _size(note)) is not None}
-        replay = _replay(log, size, origin or believed[0].name, sizes.values())
+        watched = [*sizes.values(), *(head.size for anchor in measure.anchors for _, head in heads_of(anchor))]
+        replay = _replay(log, size, origin or measure.keys[0].name, watched)
         problems = replay.problems
         for fault in faults.result():
             problems.add(ProblemCode.STORAGE, f"the database is damaged: {fault}")
         for at, _ in checkpoints:
             if sizes.get(f"checkpoint {at}") != at:
                 problems.add(ProblemCode.CHECKPOINT, f"the checkpoint stored for {at} entries is not one over as many")
+        predecessor = _predecessor(log)
     if known_head is not None and "head.note" not in sizes:
         problems.add(ProblemCode.HEAD, "the home's head.note is not a signed head")
-    claims = _claims(replay, [str(key) for key in believed] if given else list(own), checkpoints)
-    behind = max(min_size, sizes.get("head.note", 0))
+    claims = _claims(replay, vkeys, checkpoints)
     if known_head is not None and sizes.get("head.note", size + 1) <= size:
         claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
-    return judge(replay, claims, Knowledge(tuple(believed), "argument" if given else "home", head, behind))
+    behind = max(measure.min_size, sizes.get("head.note", 0))
+    return judge(replay, claims, replace(measure, min_size=behind, predecessor=predecessor))
+
+
+def _predecessor(log: Snapshot) -> str | None:
+    """The head of the log that this one says it goes on from, in its first entry."""
+    for _, _, body, *_, type_, _ in log.rows(1):
+        if type_ == "journal.recovered" and body is not None:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                return str(json.loads(body)["old_head"])
+    return None
 
 
 def export_journal(path: Path, note: str, vkeys: Sequence[str], write: Callable[[bytes], object]) -> int:
@@ -230,8 +261,8 @@ def _replay(log: Snapshot, size: int, origin: str, watch: Iterable[int]) -> Repl
     return replay
 
 
-def _faults(path: Path) -> list[str]:
-    with Snapshot(path) as log:
+def _faults(snapshot: Snapshot) -> list[str]:
+    with snapshot as log:
         return log.faults()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
-from remediation.stores.sqlite import APPLICATION_ID, FORMAT
+from remediation.stores.sqlite import APPLICATION_ID, FORMAT, schema
 
 _ENTRIES = """
 SELECT e.leaf, p.salt, p.body, e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
@@ -26,18 +26,26 @@ StoredRow = tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, 
 
 
 class Snapshot:
-    """The journal at `path`, as of the moment when the `with` block is entered."""
+    """
+    The journal at `path`, as of the moment when the `with` block is entered.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    SQLite tidies up after its last reader: to leave the files of a journal as they are, see `remediation.stores.stillness`.
+    With `immutable`, it is a database that nobody changes, and that has nothing beside it. `shown` is its name in messages.
+    """
+
+    def __init__(self, path: Path, *, immutable: bool = False, shown: Path | None = None) -> None:
+        self._file = path
+        self._path = shown or path
+        self._immutable = immutable
         self._connection: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
-        if not self._path.exists():
+        if not self._file.exists():
             raise JournalUnavailable(f"there is no journal at {self._path}; `remediation init` makes one")
         # The first reader of a WAL database must be able to write its index; see https://www.sqlite.org/wal.html#readonly
-        writable = os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
-        address = f"{self._path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
+        writable = os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK)
+        how = "mode=ro&immutable=1" if self._immutable else f"mode={'rw' if writable else 'ro'}"
+        address = f"{self._file.absolute().as_uri()}?{how}"
         try:
             connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=10.0)
             self._connection = connection
@@ -57,12 +65,19 @@ class Snapshot:
         if version > FORMAT:
             self.__exit__()
             raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
+        if version != FORMAT:
+            self.__exit__()
+            raise JournalDamaged(f"{self._path} says that it is in format {version}, which no release ever wrote")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def again(self) -> Snapshot:
+        """The same database, to be entered for itself; as of its own moment."""
+        return Snapshot(self._file, immutable=self._immutable, shown=self._path)
 
     def size(self) -> int:
         """The number that follows the newest entry's."""
@@ -87,8 +102,18 @@ class Snapshot:
     def faults(self) -> list[str]:
         """What SQLite itself finds wrong, and rows that belong to nothing; at most a few."""
         found = [str(row[0]) for row in self._all("PRAGMA integrity_check(5)") if row[0] != "ok"]
+        found += self._schema_faults()
         orphans = self._one("SELECT count(*) FROM payload WHERE seq NOT IN (SELECT seq FROM entry)")
         return [*found, f"{orphans} bodies belong to no entry"] if orphans else found
+
+    def _schema_faults(self) -> list[str]:
+        """What differs from the schema that the writer makes: a trigger, say, would change what is written from now on."""
+        there = {(kind, name): sql for kind, name, sql in self._all("SELECT type, name, sql FROM sqlite_schema")}
+        wanted = schema()
+        added = [f"it has the {kind} {name}, which no journal has" for kind, name in there.keys() - wanted.keys()]
+        gone = [f"it lacks the {kind} {name}" for kind, name in wanted.keys() - there.keys()]
+        other = [f"the {kind} {name} is another one" for kind, name in there.keys() & wanted.keys() if there[kind, name] != wanted[kind, name]]
+        return [*sorted(added), *sorted(gone), *sorted(other)]
 
     def tiles(self) -> int:
         """How many tiles are stored."""

@@ -53,6 +53,8 @@ class PayloadErased(Entry):
     type: ClassVar[str] = "payload.erased"
     seq: int
     reason: str
+    kept: str = ""
+    """What remains of the body, as JSON text: the body of an entry of the same type, without its free text. Empty if nothing does."""
 
 
 class JournalRecovered(Entry):
@@ -60,8 +62,12 @@ class JournalRecovered(Entry):
 
     type: ClassVar[str] = "journal.recovered"
     old_head: str
-    """The newest signed note known of the old log."""
+    """The newest signed note known of the old log; empty if there is none."""
     reason: str
+    proven: int = 0
+    """How many of its entries, from the first on, could still be proven."""
+    kept: str = ""
+    """The folder in the home in which its files are kept."""
 
 
 class JournalArchived(Entry):
@@ -69,5 +75,12 @@ class JournalArchived(Entry):
 
     type: ClassVar[str] = "journal.archived"
     before: int
+    """Position of the first entry that was not moved."""
     export_sha256: str
+    """Of the whole file."""
     snapshot_sha256: str
+    """Of the state after the entries before `before`, as it is kept in the journal."""
+    first: int = 0
+    """Position of the first entry in the file."""
+    path: str = ""
+    """Where the file was written."""
