@@ -115,6 +115,57 @@ def leaf_pattern(origin: str) -> re.Pattern[bytes]:
     )
 
 
+class PlainLeaves:
+    """
+    Tells at a third of the cost of `leaf_pattern` whether a stored row is one whose columns, body and leaf belong together.
+
+    It writes the end of the leaf anew, from the columns and the body, and compares. Rows that it does not pass are not wrong for that:
+    those with an escape, a rare character or an unusual id have to be looked at with care.
+    """
+
+    def __init__(self, origin: str) -> None:
+        self._origin = _text(origin)
+        self._time = ""
+        self._types: set[str] = set()
+
+    def check(self, row: tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]) -> bool:
+        """Whether the row (leaf, salt, body, seq, id, stream, stream_seq, type, time) is plain, and all of it as the leaf says."""
+        leaf, salt, body, seq, id_, stream, stream_seq, type_, time = row
+        if leaf is None or salt is None or body is None:
+            return False
+        if len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES or len(leaf) > MAX_LEAF_BYTES:
+            return False
+        try:
+            if not (id_.isalnum() and id_.isascii() and 0 <= seq < _PLAIN_END and 0 <= stream_seq < _PLAIN_END and _PLAIN(stream)):
+                return False
+            if (time != self._time or type_ not in self._types) and not self._known(type_, time):
+                return False
+            end = (
+                f'"id":"{id_}","origin":{self._origin},"payload":"{payload_digest(salt, body)}","seq":{seq},"stream":"{stream}",'
+                f'"stream_seq":{stream_seq},"time":"{time}","type":"{type_}","v":{VERSION}}}'
+            ).encode()
+        except (TypeError, AttributeError):
+            return False  # a column of another type than its table's
+        return leaf.endswith(end) and _BEGINNING(leaf, 0, len(leaf) - len(end)) is not None
+
+    def _known(self, type_: str, time: str) -> bool:
+        """Whether type and time are of their forms; remembered, because they repeat."""
+        if not (_FORMS["type"].fullmatch(type_) and _FORMS["time"].fullmatch(time)):
+            return False
+        self._time = time
+        if len(self._types) < 1024:
+            self._types.add(type_)
+        return True
+
+
+_PLAIN_TEXT = r"[ !#-\[\]-~]+"
+_PLAIN = re.compile(_PLAIN_TEXT).fullmatch
+_PLAIN_END = 10**15
+_BEGINNING = re.compile(
+    rf'\{{"actor":"{_PLAIN_TEXT}","causation":(?:null|"{_PLAIN_TEXT}"),"correlation":(?:null|"{_PLAIN_TEXT}"),'.encode()
+).fullmatch
+
+
 def _check_members(members: dict[str, Any]) -> None:
     for name in ("seq", "stream_seq"):
         if type(members[name]) is not int or members[name] < 0:

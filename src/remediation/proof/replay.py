@@ -14,7 +14,7 @@ from itertools import islice
 
 from remediation.errors import NotCanonical
 from remediation.proof import jsontext
-from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, leaf_pattern, payload_digest
+from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, PlainLeaves, leaf_pattern, payload_digest
 from remediation.proof.merkle import Frontier, leaf_hash
 from remediation.proof.verdict import ProblemCode, Problems
 
@@ -27,6 +27,7 @@ The leaf is None where an entry stands that can't be read; salt and body are Non
 """
 
 _CHUNK = 1024
+_SPECIAL = frozenset(("payload.erased", "key.rotated"))
 _Frame = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
 
@@ -46,8 +47,8 @@ class Replay:
     """
     The entries of one log, read once, in order.
 
-    Memory does not grow with the size of entries, but by 16 bytes an entry (its id's digest) and about 200 bytes a stream. Mutable,
-    not thread-safe.
+    Memory does not grow with the size of entries, but by 23 bytes an entry (its id and position) and about 200 bytes a stream.
+    Mutable, not thread-safe.
     """
 
     def __init__(self, origin: str, *, start: int = 0, frontier: Frontier | None = None, watch: Iterable[int] = ()) -> None:
@@ -75,10 +76,11 @@ class Replay:
             raise ValueError(f"the frontier is of size {self._tree.size}, the entries start at {start}")
         self._watch = sorted({size for size in watch if size >= start}, reverse=True)
         self._expected = start
-        self._streams: dict[bytes, int] = {}
+        self._streams: dict[str, int] = {}
         self._ids = _Ids()
         self._missing: dict[int, None] = {}
         self._match = leaf_pattern(origin).fullmatch
+        self._is_plain = PlainLeaves(origin).check
         self._note_roots()
 
     @property
@@ -111,54 +113,78 @@ class Replay:
 
     def _take(self, rows: Iterator[Row]) -> bool:
         """Check these rows and grow the tree by them; returns whether there were any."""
-        match, streams, problems, remember = self._match, self._streams, self.problems, self._ids.add
-        unknown_stream = 0 if self.start == 0 else -1
         hashes: list[bytes] = []
         before = size = self.size
-        for leaf, salt, body, *columns in rows:
+        for row in rows:
             size += 1
-            hashes.append(leaf_hash(leaf or b""))
-            found = match(leaf) if leaf is not None else None
-            if found is not None and leaf is not None and len(leaf) <= MAX_LEAF_BYTES and leaf.isascii():
-                frame: _Frame | None = found.groups()  # type: ignore[assignment]  # the pattern has seven groups
-            else:
-                frame = self._parse(leaf)
-            if frame is None:
-                self._expected += 1
-                continue
-            id_, payload, seq_text, stream, stream_text, _, type_ = frame
-            seq, position = int(seq_text), int(stream_text)
-            if seq != self._expected:
-                problems.add(
-                    ProblemCode.SEQUENCE, f"entry {self._expected} was expected here, entry {seq} was found", self._expected
-                )
-            self._expected = seq + 1
-            expected = streams.get(stream, unknown_stream)
-            if position != expected >= 0:
-                problems.add(
-                    ProblemCode.STREAM_SEQUENCE,
-                    f"entry {seq} says it is number {position} of stream {stream.decode()!r}, where number {expected} was expected",
-                    seq,
-                )
-            streams[stream] = position + 1
-            remember(id_, seq)
-            if body is None or salt is None:
-                self._miss(seq, salt, body)
-            elif payload_digest(salt, body) != payload.decode() or len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES:
-                problems.add(ProblemCode.PAYLOAD, f"the body of entry {seq} is not the one that its leaf commits to", seq)
-            elif type_ == b"payload.erased":
-                self._erase(seq, body)
-            elif type_ == b"key.rotated":
-                if self._tree is not None:
-                    self._tree.extend(hashes)
-                    hashes.clear()
-                self._rotate(seq, body)
-            if columns and columns != _columns(seq, position, frame):
-                problems.add(ProblemCode.COLUMNS, f"the columns of entry {seq} differ from its leaf", seq)
+            hashes.append(leaf_hash(row[0] or b""))
+            if len(row) < 9 or not self._pass(row):
+                self._examine(row, hashes)
         if self._tree is not None:
             self._tree.extend(hashes)
         self.size = size
         return size > before
+
+    def _pass(self, row: Row) -> bool:
+        """
+        Take in an entry in which nothing is wrong and nothing special, as nearly all are; returns whether it is one.
+
+        Must not report: `_examine` finds out what is wrong with the others.
+        """
+        _, _, _, seq, id_, stream, position, type_, _ = row  # type: ignore[misc]  # the caller counted them
+        streams = self._streams
+        if (
+            seq != self._expected
+            or position != streams.get(stream, 0)
+            or type_ in _SPECIAL
+            or (self.start and stream not in streams)
+            or not self._is_plain(row)  # type: ignore[arg-type]  # as above
+        ):
+            return False
+        self._expected = seq + 1
+        streams[stream] = position + 1
+        self._ids.add(id_, seq)
+        return True
+
+    def _examine(self, row: Row, hashes: list[bytes]) -> None:
+        """Take in any entry, and report whatever is wrong with it. `hashes` are those that the tree still lacks, this one's too."""
+        streams, problems = self._streams, self.problems
+        leaf, salt, body, *columns = row
+        found = self._match(leaf) if leaf is not None else None
+        if found is not None and leaf is not None and len(leaf) <= MAX_LEAF_BYTES and leaf.isascii():
+            frame: _Frame | None = found.groups()  # type: ignore[assignment]  # the pattern has seven groups
+        else:
+            frame = self._parse(leaf)
+        if frame is None:
+            self._expected += 1
+            return
+        id_, payload, seq_text, stream_bytes, stream_text, _, type_ = frame
+        seq, position, stream = int(seq_text), int(stream_text), stream_bytes.decode()
+        if seq != self._expected:
+            problems.add(ProblemCode.SEQUENCE, f"entry {self._expected} was expected here, entry {seq} was found", self._expected)
+        self._expected = seq + 1
+        expected = streams.get(stream, 0 if self.start == 0 else -1)
+        if position != expected >= 0:
+            problems.add(
+                ProblemCode.STREAM_SEQUENCE,
+                f"entry {seq} says it is number {position} of stream {stream!r}, where number {expected} was expected",
+                seq,
+            )
+        streams[stream] = position + 1
+        self._ids.add(id_.decode(), seq)
+        if body is None or salt is None:
+            self._miss(seq, salt, body)
+        elif payload_digest(salt, body) != payload.decode() or len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES:
+            problems.add(ProblemCode.PAYLOAD, f"the body of entry {seq} is not the one that its leaf commits to", seq)
+        elif type_ == b"payload.erased":
+            self._erase(seq, body)
+        elif type_ == b"key.rotated":
+            if self._tree is not None:
+                self._tree.extend(hashes)
+                hashes.clear()
+            self._rotate(seq, body)
+        if columns and columns != _columns(seq, position, frame):
+            problems.add(ProblemCode.COLUMNS, f"the columns of entry {seq} differ from its leaf", seq)
 
     def _parse(self, leaf: bytes | None) -> _Frame | None:
         """The frame of a leaf that the pattern does not match, or None once it is reported why it is none."""
@@ -220,22 +246,27 @@ def _columns(seq: int, position: int, frame: _Frame) -> list[int | str]:
 
 class _Ids:
     """
-    Finds repeated ids without keeping them: 9 bytes of a digest and 7 of the position for each.
+    Finds repeated ids: 16 bytes of the id (itself, if it is as we make them, else a digest) and 7 of the position for each.
 
-    That a repetition is overlooked is impossible; that one is reported where there is none has a chance of 1 in 10 billion for a
-    million entries.
+    That a repetition is overlooked is impossible, that one is reported where there is none is infeasible.
     """
 
     __slots__ = ("_buckets",)
 
-    _DIGEST = 9
-    _RECORD = 16
+    _DIGEST = 16
+    _RECORD = 23
 
     def __init__(self) -> None:
         self._buckets = [bytearray() for _ in range(256)]
 
-    def add(self, id_: bytes, seq: int) -> None:
-        digest = blake2b(id_, digest_size=9).digest()
+    def add(self, id_: str, seq: int) -> None:
+        digest = b""
+        if len(id_) == 32 and id_.islower() and id_.isalnum():
+            try:
+                digest = bytes.fromhex(id_)
+            except ValueError:
+                digest = b""
+        digest = digest or blake2b(id_.encode(), digest_size=16).digest()
         self._buckets[digest[0]] += digest + seq.to_bytes(7, "big")
 
     def repeated(self) -> Iterable[tuple[int, int]]:
