@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
-from remediation.stores.sqlite import APPLICATION_ID, FORMAT, schema
+from remediation.stores import schema
+from remediation.stores.sqlite import APPLICATION_ID, FORMAT
 
 _ENTRIES = """
 SELECT e.leaf, p.salt, p.body, e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
@@ -102,18 +103,9 @@ class Snapshot:
     def faults(self) -> list[str]:
         """What SQLite itself finds wrong, and rows that belong to nothing; at most a few."""
         found = [str(row[0]) for row in self._all("PRAGMA integrity_check(5)") if row[0] != "ok"]
-        found += self._schema_faults()
+        found += schema.faults(self._all(schema.SELECT))
         orphans = self._one("SELECT count(*) FROM payload WHERE seq NOT IN (SELECT seq FROM entry)")
         return [*found, f"{orphans} bodies belong to no entry"] if orphans else found
-
-    def _schema_faults(self) -> list[str]:
-        """What differs from the schema that the writer makes: a trigger, say, would change what is written from now on."""
-        there = {(kind, name): sql for kind, name, sql in self._all("SELECT type, name, sql FROM sqlite_schema")}
-        wanted = schema()
-        added = [f"it has the {kind} {name}, which no journal has" for kind, name in there.keys() - wanted.keys()]
-        gone = [f"it lacks the {kind} {name}" for kind, name in wanted.keys() - there.keys()]
-        other = [f"the {kind} {name} is another one" for kind, name in there.keys() & wanted.keys() if there[kind, name] != wanted[kind, name]]
-        return [*sorted(added), *sorted(gone), *sorted(other)]
 
     def tiles(self) -> int:
         """How many tiles are stored."""

@@ -1,0 +1,47 @@
+"""The tables of a journal, as ``schema.sql`` makes them, and what differs from them in a database that says it is one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.resources
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+SELECT = "SELECT type || ' ' || name, sql FROM sqlite_schema"
+
+
+@functools.cache
+def statements() -> str:
+    """The SQL that makes them."""
+    return importlib.resources.files("remediation.stores").joinpath("schema.sql").read_text("utf-8")
+
+
+def faults(rows: Iterable[tuple[str, str | None]]) -> list[str]:
+    """
+    What differs. A trigger, say, or a view in the place of a table would have a part in what is read and written.
+
+    Args:
+        rows: What `SELECT` finds in the database.
+
+    """
+    wanted, found = _wanted(), {what: _plain(sql) for what, sql in rows}
+    other = [what for what in found.keys() & wanted.keys() if found[what] != wanted[what]]
+    return [
+        *(f"it has the {what}, which no journal has" for what in sorted(found.keys() - wanted.keys())),
+        *(f"it lacks the {what}" for what in sorted(wanted.keys() - found.keys())),
+        *(f"its {what} is not that of a journal" for what in sorted(other)),
+    ]
+
+
+@functools.cache
+def _wanted() -> Mapping[str, str]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(statements())
+        return {what: _plain(sql) for what, sql in connection.execute(SELECT)}
+
+
+def _plain(sql: str | None) -> str:
+    """A statement without comments and line breaks: those may change from release to release."""
+    return " ".join(re.sub(r"--[^\n]*", " ", sql or "").split())
