@@ -7,6 +7,8 @@ or copy a private key, must not read one that others can read, and must not deci
 
 from __future__ import annotations
 
-from remediation.keys.signing import KeyFileRefused, SigningKey
+from remediation.keys.files import KeyFileRefused
+from remediation.keys.passphrase import PassphraseRefused
+from remediation.keys.signing import SigningKey
 
-__all__ = ["KeyFileRefused", "SigningKey"]
+__all__ = ["KeyFileRefused", "PassphraseRefused", "SigningKey"]

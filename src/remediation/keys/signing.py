@@ -1,16 +1,18 @@
 """
-The Ed25519 key that signs checkpoints, in a file that only its owner can read.
+The Ed25519 key that signs checkpoints, and the texts that it is kept in.
 
-The file's first line names its form, ``remediation-signing-key/1 pkcs8-pem``; a PKCS #8 key in PEM follows (RFC 5958, RFC 7468).
-Other forms, an encrypted one among them, get other names in that line. OpenSSL and others skip the line and read the key.
+The first line names the form. ``remediation-signing-key/1 pkcs8-pem``: a PKCS #8 key in PEM follows (RFC 5958, RFC 7468); OpenSSL and
+others skip the line and read the key. ``remediation-signing-key/1 scrypt-aes-256-gcm … public=<base64>``: the same key in DER, sealed
+under a passphrase (see `remediation.keys.sealing`); its public half stands in the authenticated header, so that keys can be told apart
+without the passphrase.
 """
 
 from __future__ import annotations
 
-import contextlib
+import base64
+import binascii
 import os
-import secrets
-import stat
+from collections.abc import Callable
 from os import PathLike
 from typing import Never, Self
 
@@ -18,18 +20,27 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
 
-from remediation.errors import ConfigurationError
+from remediation.keys import sealing
+from remediation.keys.files import KeyFileRefused, create_private, read_private
+from remediation.keys.passphrase import PassphraseRefused
 from remediation.proof.note import NoteSigner, VerifierKey
 
-_FORMAT = b"remediation-signing-key/1 "
+_NAME = "remediation-signing-key/1"
+_FORMAT = f"{_NAME} ".encode()
 _PLAIN = _FORMAT + b"pkcs8-pem\n"
-_MAX_BYTES = 16 * 1024
+_SEALED = _FORMAT + sealing.METHOD.encode() + b" "
+_PUBLIC = "public="
 
-
-class KeyFileRefused(ConfigurationError):
-    """A key file can't be made, or must not be used as it is; the message says how to mend that. It never quotes the file."""
+Passphrase = Callable[[], bytes]
+"""Gives the passphrase when it is needed; raises PassphraseRefused if there is none."""
 
 
 class SigningKey:
@@ -47,29 +58,28 @@ class SigningKey:
         """The 32-byte public key (RFC 8032)."""
 
     @classmethod
-    def create(cls, path: str | PathLike[str]) -> Self:
+    def generate(cls) -> Self:
+        """A new key that is stored nowhere."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def create(cls, path: str | PathLike[str], passphrase: Passphrase | None = None) -> Self:
         """
         Make a new key and store it durably at `path`, readable by its owner only (mode 0600). The directory must exist.
 
         The file never replaces another, and is whole or not there, whenever the process is killed. When this returns, file and directory
-        entry are on disk; when it raises, there is no file.
+        entry are on disk; when it raises, there is no file. With `passphrase`, the key is encrypted under it.
 
         Raises:
             KeyFileRefused: something is at `path` already, or the file can't be written.
+            PassphraseRefused: `passphrase` has none.
 
         """
-        private = Ed25519PrivateKey.generate()
-        content = _PLAIN + private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         name = os.fspath(path)
-        unfinished = os.path.join(os.path.dirname(name), f".{os.path.basename(name)}.{secrets.token_hex(8)}")
+        key = cls.generate()
+        content = key.sealed(passphrase()) if passphrase else key.plain()
         try:
-            try:
-                _write_durably(unfinished, content)
-                os.link(unfinished, name)
-                _keep_entry(name)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(unfinished)
+            create_private(path, content)
         except FileExistsError as error:
             raise KeyFileRefused(
                 f"{name} exists already and is not replaced: a key that signed a log is needed to continue it. "
@@ -77,33 +87,50 @@ class SigningKey:
             ) from error
         except OSError as error:
             raise KeyFileRefused(f"the key file {name} can't be made: {error.strerror}; no key was made") from error
-        return cls(private)
+        return key
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> Self:
+    def load(cls, path: str | PathLike[str], passphrase: Passphrase | None = None) -> Self:
         """
         The key stored at `path`.
 
         Raises:
             KeyFileRefused: it is missing, a link, not this user's, readable or writable by others, of another form, or damaged.
+            PassphraseRefused: it is encrypted, and there is no passphrase, or a wrong one.
 
         """
-        content = _read_private(path)
-        if not content.startswith(_FORMAT):
-            raise KeyFileRefused(
-                f"{os.fspath(path)} is not a signing key of this program: its first line is not {_FORMAT.decode()!r}…"
-            )
-        if not content.startswith(_PLAIN):
-            raise KeyFileRefused(f"{os.fspath(path)} is a signing key in a form that this version can't read; upgrade remediation")
+        return cls.read(read_private(path), os.fspath(path), passphrase)
+
+    @classmethod
+    def read(cls, content: bytes, where: str, passphrase: Passphrase | None = None) -> Self:
+        """
+        The key that a text of either form holds; `where` names it in errors. Raises as `load`.
+
+        Raises:
+            KeyFileRefused, PassphraseRefused.
+
+        """
+        _check_form(content, where)
         try:
-            private = load_pem_private_key(content[len(_PLAIN) :], password=None)
+            if content.startswith(_PLAIN):
+                private = load_pem_private_key(content[len(_PLAIN) :], password=None)
+            else:
+                private = load_der_private_key(_opened(content, where, passphrase), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeyFileRefused(
-                f"{os.fspath(path)} does not hold a readable key: it is damaged; restore it from a backup"
-            ) from error
+            raise KeyFileRefused(f"{where} does not hold a readable key: it is damaged; restore it from a backup") from error
         if not isinstance(private, Ed25519PrivateKey):
-            raise KeyFileRefused(f"{os.fspath(path)} holds a key of another kind than Ed25519; restore the log's own key")
+            raise KeyFileRefused(f"{where} holds a key of another kind than Ed25519; restore the log's own key")
         return cls(private)
+
+    def plain(self) -> bytes:
+        """The text of this key in the form that needs no passphrase."""
+        return _PLAIN + self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def sealed(self, passphrase: bytes) -> bytes:
+        """The text of this key, encrypted under `passphrase`. Takes a few tenths of a second and 128 MiB."""
+        content = self._private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        words = (_PUBLIC + base64.b64encode(self.public).decode("ascii"),)
+        return sealing.seal(_NAME, content, passphrase, words=words)
 
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature of `message` (RFC 8032)."""
@@ -146,62 +173,57 @@ class SigningKey:
         raise TypeError("a SigningKey is not copied or pickled: a private key stays in one place")
 
 
-def _write_durably(path: str, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def is_sealed(content: bytes) -> bool:
+    """Whether the text of a key is encrypted."""
+    return content.startswith(_SEALED)
+
+
+def public_of(content: bytes, where: str) -> bytes:
+    """
+    The public half of the key that a text holds; needs no passphrase.
+
+    Raises:
+        KeyFileRefused: it is of no known form, or damaged.
+
+    """
+    _check_form(content, where)
+    if not is_sealed(content):
+        return SigningKey.read(content, where).public
+    return _stated(_taken_apart(content, where), where)
+
+
+def _check_form(content: bytes, where: str) -> None:
+    if not content.startswith(_FORMAT):
+        raise KeyFileRefused(f"{where} is not a signing key of this program: its first line is not {_FORMAT.decode()!r}…")
+    if not content.startswith((_PLAIN, _SEALED)):
+        raise KeyFileRefused(f"{where} is a signing key in a form that this version can't read; upgrade remediation")
+
+
+def _opened(content: bytes, where: str, passphrase: Passphrase | None) -> bytes:
+    sealed = _taken_apart(content, where)
+    if passphrase is None:
+        raise PassphraseRefused(f"{where} is encrypted, and no passphrase was given")
     try:
-        os.fchmod(descriptor, 0o600)
-        while content:
-            content = content[os.write(descriptor, content) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _keep_entry(path: str) -> None:
-    """Make the directory entry durable, or remove it."""
-    try:
-        directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except BaseException:
-        os.unlink(path)
-        raise
-
-
-def _read_private(path: str | PathLike[str]) -> bytes:
-    """The content of a file that nobody but this user can have read or written."""
-    name = os.fspath(path)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise KeyFileRefused(f"there is no key at {name}; `remediation init` makes one, or restore it from a backup") from error
-    except OSError as error:
-        raise KeyFileRefused(
-            f"the key file {name} can't be opened ({error.strerror}); it must be a regular file, not a link"
+        return sealed.open(passphrase())
+    except sealing.WrongPassphrase as error:
+        raise PassphraseRefused(
+            f"the passphrase does not open {where}: it is wrong, or the file is damaged; try again, or restore the file from a backup"
         ) from error
+
+
+def _taken_apart(content: bytes, where: str) -> sealing.Sealed:
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise KeyFileRefused(f"{name} is not a regular file")
-        if found.st_uid != os.geteuid():
-            raise KeyFileRefused(
-                f"{name} belongs to the user with id {found.st_uid}, this process runs as {os.geteuid()}: "
-                f"run as its owner, or `chown {os.geteuid()} {name}`"
-            )
-        if found.st_mode & 0o077:
-            raise KeyFileRefused(
-                f"{name} can be read or written by others (mode {stat.S_IMODE(found.st_mode):04o}): `chmod 600 {name}`; "
-                "if somebody may have read it, rotate the key"
-            )
-        content = b""
-        while len(content) <= _MAX_BYTES and (part := os.read(descriptor, _MAX_BYTES)):
-            content += part
-    except OSError as error:
-        raise KeyFileRefused(f"the key file {name} can't be read: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
-    if len(content) > _MAX_BYTES:
-        raise KeyFileRefused(f"{name} is too large to be a key")
-    return content
+        return sealing.read(content)
+    except sealing.NotSealed as error:
+        raise KeyFileRefused(f"{where} is damaged: {error}; restore it from a backup") from error
+
+
+def _stated(sealed: sealing.Sealed, where: str) -> bytes:
+    stated = [word.removeprefix(_PUBLIC) for word in sealed.words if word.startswith(_PUBLIC)]
+    try:
+        public = base64.b64decode("".join(stated), validate=True)
+    except binascii.Error:
+        public = b""
+    if len(public) != 32:
+        raise KeyFileRefused(f"{where} is damaged: its first line does not name a public key; restore it from a backup")
+    return public
