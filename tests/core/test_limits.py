@@ -233,3 +233,36 @@ def test_a_release_forgets_the_failures_that_led_to_the_quarantine() -> None:
 
 def test_a_quarantined_runbook_is_not_quarantined_again() -> None:
     assert not to_quarantine(evolve_runbook(failures(0, 1), QUARANTINED, at=NOW), essential=False, now=NOW)
+
+
+@given(
+    st.lists(st.integers(min_value=0, max_value=3 * DAY), min_size=1, max_size=60),
+    st.integers(min_value=1, max_value=6),
+    st.sampled_from([1000, 60_000, HOUR, DAY]),
+)
+def test_any_window_is_counted_and_says_from_when_on_it_has_room(times: list[int], most: int, window: int) -> None:
+    rate, seconds = ChangeRate(), []
+    for at in sorted(times):
+        rate.count(at)
+        seconds.append(at // 1000)
+    now = max(times)
+
+    def slow(moment: int) -> int:
+        return sum(second > moment // 1000 - window // 1000 for second in seconds)
+
+    assert rate.used(now, window) == slow(now)
+    free = rate.free_at(most, window)
+    if free > now:
+        assert slow(free) < most <= slow(free - 1000)
+    else:
+        assert slow(now) < most
+
+
+def test_a_million_changes_take_little_memory_and_old_ones_are_let_go() -> None:
+    rate = ChangeRate()
+    for number in range(1_000_000):
+        rate.count(number * 300)
+    assert len(rate._seconds) <= DAY // 1000 + 1100
+    assert rate.used(999_999 * 300) == sum(
+        number * 300 // 1000 > 999_999 * 300 // 1000 - 3600 for number in range(900_000, 1_000_000)
+    )

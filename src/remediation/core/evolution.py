@@ -38,7 +38,8 @@ def opened(entry: DegradationReported, *, stream: str, seq: int, at: int) -> Inc
     return Incident(
         id=id_of(stream),
         stream=stream,
-        fingerprint=event.fingerprint,
+        # Not of the event, whose subject may have been erased.
+        fingerprint=id_of(stream).partition("-")[0],
         event=event,
         provenance=entry.provenance,
         opened_seq=seq,

@@ -78,14 +78,18 @@ def learn(records: dict[str, RunbookRecord], incident: Incident, entry: AttemptF
     """Take the end of an attempt into the track records."""
     if entry.outcome != "withheld":
         known = records.get(entry.runbook, RunbookRecord(entry.runbook))
-        counted = {"healed": "healed", "failed": "failed", "inconclusive": "inconclusive"}.get(entry.outcome)
-        known = replace(known, attempts=known.attempts + 1)
-        if counted:
-            known = replace(known, **{counted: getattr(known, counted) + 1})
+        failures = known.failures
         if entry.outcome == "failed":
-            recent = tuple(item for item in known.failures if at - item[0] < WEEK and item[1] != incident.id)
-            known = replace(known, failures=(*recent, (at, incident.id)))
-        records[entry.runbook] = known
+            recent = tuple(item for item in failures if at - item[0] < WEEK and item[1] != incident.id)
+            failures = (*recent, (at, incident.id))
+        records[entry.runbook] = replace(
+            known,
+            attempts=known.attempts + 1,
+            healed=known.healed + (entry.outcome == "healed"),
+            failed=known.failed + (entry.outcome == "failed"),
+            inconclusive=known.inconclusive + (entry.outcome == "inconclusive"),
+            failures=failures,
+        )
 
 
 def to_quarantine(record: RunbookRecord, *, essential: bool, now: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 HOUR = 3_600_000
@@ -11,24 +11,41 @@ DAY = 24 * HOUR
 
 @dataclass(slots=True)
 class ChangeRate:
-    """Changes in the last hour, counted by the second so that memory is bounded."""
+    """Changes of the last day, counted by the second so that memory is bounded; asked for any window up to that in logarithmic time."""
 
-    _seconds: deque[list[int]] = field(default_factory=deque)
+    _seconds: list[int] = field(default_factory=list)
+    _totals: list[int] = field(default_factory=list)
+    """Of all changes up to and in the second beside."""
+    _before: int = 0
 
     def count(self, at: int) -> None:
-        """A change was decided at `at` (milliseconds)."""
+        """A change was decided at `at` (milliseconds). A clock that was set back counts into the newest second."""
         second = at // 1000
-        if self._seconds and self._seconds[-1][0] >= second:
-            self._seconds[-1][1] += 1
-        else:
-            self._seconds.append([second, 1])
-        while self._seconds and self._seconds[0][0] <= second - 3600:
-            self._seconds.popleft()
+        total = self._totals[-1] if self._totals else self._before
+        if self._seconds and self._seconds[-1] >= second:
+            self._totals[-1] = total + 1
+            return
+        self._seconds.append(second)
+        self._totals.append(total + 1)
+        old = bisect_right(self._seconds, second - DAY // 1000)
+        if old > 1024:  # now and then, as it moves all that stays
+            self._before = self._totals[old - 1]
+            del self._seconds[:old], self._totals[:old]
 
-    def used(self, now: int) -> int:
-        """Changes within the hour before `now` (milliseconds)."""
-        since = now // 1000 - 3600
-        return sum(number for second, number in self._seconds if second > since)
+    def used(self, now: int, window: int = HOUR) -> int:
+        """Changes within the `window` (milliseconds, a day at most) before `now`."""
+        return (self._totals[-1] if self._totals else 0) - self._until(now // 1000 - window // 1000)
+
+    def free_at(self, most: int, window: int = HOUR) -> int:
+        """From when on (milliseconds) fewer than `most` changes lie within a `window`, if none is added; 0 for always."""
+        if not self._totals or self._totals[-1] - self._before < most:
+            return 0
+        index = bisect_left(self._totals, self._totals[-1] - most + 1)
+        return (self._seconds[index] + window // 1000) * 1000
+
+    def _until(self, second: int) -> int:
+        index = bisect_right(self._seconds, second)
+        return self._totals[index - 1] if index else self._before if self._totals else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from remediation.model.entries import (
     IncidentSettled,
     PauseEnded,
     PauseStarted,
+    PayloadErased,
     Record,
 )
 
@@ -101,6 +102,8 @@ class HostState:
             self.pause = entry
         elif isinstance(entry, PauseEnded):
             self.pause = None
+        elif isinstance(entry, PayloadErased) and self._keep is not None:
+            self._erase(head.correlation or "")
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
@@ -205,6 +208,14 @@ class HostState:
             self._hold(incident)
         if self.fenced.get(incident.event.subject) == incident.id:
             del self.fenced[incident.event.subject]
+
+    def _erase(self, id_: str) -> None:
+        """Forget an incident of which something was erased, as if it were settled long ago: its stream says what remains."""
+        if id_ in self._settled:
+            del self._settled[id_]
+            incident = self.incidents.pop(id_)
+            if self.touched.get(incident.event.subject, ("", 0))[0] == id_:
+                del self.touched[incident.event.subject]
 
     def _forget(self) -> None:
         if self._keep is None:

@@ -97,7 +97,8 @@ def _active_first(session: Session, step: progress.Decide) -> progress.Decide:
         item = staff.registry.runbooks.get(runbook)
         return item is None or staff.policy.runbook_state(staff.state, runbook, item.code_digest) not in ACTIVE
 
-    return replace(step, candidates=tuple(sorted(step.candidates, key=idle)))
+    ordered = tuple(sorted(step.candidates, key=idle))
+    return step if ordered == step.candidates else replace(step, candidates=ordered)
 
 
 async def _plan(session: Session, step: progress.Decide, registered: Registered) -> None:

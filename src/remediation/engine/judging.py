@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 
 from remediation.core import gate as gating
 from remediation.core import progress
@@ -56,9 +55,10 @@ async def judge(
 
     def judged() -> GateRecord:
         now = staff.now()
-        first = plan.stage == 0
-        situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=now, first=first)
-        return gating.gate(plan, finding.confidence, spec, replace(situation, approved_by=consented), now=now)
+        situation = staff.policy.situation(
+            staff.state, incident, spec.id, registered.code_digest, now=now, first=plan.stage == 0, approved_by=consented
+        )
+        return gating.gate(plan, finding.confidence, spec, situation, now=now)
 
     seen = staff.state.position
     record = judged()

@@ -42,7 +42,7 @@ class Policy:
         return record.state if record.code_digest == code_digest or record.state == "quarantined" else "registered"
 
     def situation(
-        self, state: HostState, incident: Incident, runbook: str, code_digest: str, *, now: int, first: bool
+        self, state: HostState, incident: Incident, runbook: str, code_digest: str, *, now: int, first: bool, approved_by: str = ""
     ) -> Situation:
         """What the gate has to know for a plan of `runbook`, run with this code, in `incident`."""
         fenced_by = state.fenced.get(incident.event.subject, "")
@@ -57,6 +57,7 @@ class Policy:
             cooldown_until=touched_at + self.cooldown_ms if touched_by not in ("", incident.id) else 0,
             changes_left=self.changes_per_hour - state.changes.used(now),
             first_stage=first,
+            approved_by=approved_by,
         )
 
     def quarantine_reason(self, state: HostState, runbook: str, *, essential: bool, now: int) -> str:
