@@ -1,4 +1,4 @@
-"""``journal verify|export|tail|recover``: the ledger itself."""
+"""``journal verify|export|prove|tail|recover``: the ledger itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from remediation.cli import output
 from remediation.cli.export import export
 from remediation.cli.options import HomeOption, JsonOption, existing_home
+from remediation.cli.prove import prove
 from remediation.cli.recover import recover
 from remediation.cli.verify import verify
 
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     group.callback()(_group)
     group.command("verify")(verify)
     group.command("export")(export)
+    group.command("prove")(prove)
     group.command("tail")(tail)
     group.command("recover")(recover)
     app.add_typer(group, name="journal")

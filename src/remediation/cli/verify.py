@@ -31,6 +31,20 @@ def verify(
         ),
     ] = None,
     *,
+    proof: Annotated[
+        Path | None,
+        typer.Option(
+            "--proof",
+            metavar="PROOF",
+            help="Check this proof of one entry instead (see `journal prove`); - is standard input.",
+        ),
+    ] = None,
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            "--body", metavar="FILE", help="With --proof: the content that came beside it. Default: PROOF.body, if it is there."
+        ),
+    ] = None,
     vkey: Annotated[
         list[str] | None, typer.Option("--vkey", metavar="VKEY", help="The log's key, as you know it from elsewhere.")
     ] = None,
@@ -56,9 +70,16 @@ def verify(
     Examples:
       remediation journal verify
       remediation journal verify journal.jsonl --vkey "$(cat atlas.vkey)" --head last-week.note
+      remediation journal verify --proof decision.tlog-proof --vkey "$(cat atlas.vkey)"
     """
     from remediation.proof import NoteError, verify_export_file
 
+    if proof is not None:
+        if file is not None or head is not None or min_size:
+            output.fail(
+                "--proof is checked by itself: FILE, --head and --min-size tell nothing about it", output.ExitCode.WRONG_USE
+            )
+        return _verify_proof(proof, vkey or [], body=body, origin=origin, home=home, json=json)
     try:
         note = head.read_text("utf-8") if head is not None else None
     except (OSError, UnicodeDecodeError) as error:
@@ -78,6 +99,18 @@ def verify(
     raise typer.Exit(_code(verdict))
 
 
+def _verify_proof(proof: Path, vkeys: list[str], *, body: Path | None, origin: str | None, home: str | None, json: bool) -> None:
+    from remediation.cli import prove
+    from remediation.proof import NoteError
+
+    try:
+        prove.check(proof, vkeys, body=body, origin=origin, home=home, json=json)
+    except NoteError as error:
+        output.fail(f"--vkey: {error}", output.ExitCode.WRONG_USE)
+    except OSError as error:
+        output.fail(f"{error.filename} can't be read: {error.strerror}", output.ExitCode.WRONG_USE)
+
+
 def _is_database(file: Path) -> bool:
     with file.open("rb") as opened:
         return opened.read(16) == b"SQLite format 3\0"
@@ -94,9 +127,7 @@ def _verify_kept(file: Path, vkeys: list[str], *, origin: str | None, head: str 
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"what lies beside {file} can't be read: {error}") from error
     try:
-        return verify_journal(
-            file, own=keys, vkeys=vkeys, origin=origin, head=head, known_head=known, min_size=min_size
-        )
+        return verify_journal(file, own=keys, vkeys=vkeys, origin=origin, head=head, known_head=known, min_size=min_size)
     except JournalDamaged as error:
         return _unreadable(error, by_argument=bool(vkeys))
 
