@@ -220,7 +220,17 @@ async def initialise(folder: str, out: str | None = None) -> None:
         Path(out).write_text(origin)
 
 
-JOBS = {job.__name__: job for job in (append, tokens, once, follow, attempt, put, initialise)}
+def recover(folder: str) -> None:
+    """Recover the journal of the home in `folder`."""
+    from tests.support.journals import home_settings
+
+    from remediation.bootstrap.recovering import recover as do_it
+
+    settings = home_settings(Path(folder))
+    do_it(settings.home, settings.host.id)
+
+
+JOBS = {job.__name__: job for job in (append, tokens, once, follow, attempt, put, initialise, recover)}
 
 
 def _home(home: str, keys: str) -> Any:
@@ -260,7 +270,9 @@ def _child(request: dict[str, Any]) -> None:
             watch = _killer(request["stop"])
             threading.setprofile(watch)
             sys.setprofile(watch)
-        asyncio.run(JOBS[request["job"]](**request["arguments"]))
+        job: Any = JOBS[request["job"]](**request["arguments"])
+        if job is not None:
+            asyncio.run(job)
         code = 0
     except BaseException:
         traceback.print_exc()
