@@ -127,16 +127,15 @@ class PlainLeaves:
         self._origin = _text(origin)
         self._time = ""
         self._types: set[str] = set()
+        self._beginnings: set[bytes] = set()
 
     def check(self, row: tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]) -> bool:
         """Whether the row (leaf, salt, body, seq, id, stream, stream_seq, type, time) is plain, and all of it as the leaf says."""
         leaf, salt, body, seq, id_, stream, stream_seq, type_, time = row
         if leaf is None or salt is None or body is None:
             return False
-        if len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES or len(leaf) > MAX_LEAF_BYTES:
-            return False
         try:
-            if not (id_.isalnum() and id_.isascii() and 0 <= seq < _PLAIN_END and 0 <= stream_seq < _PLAIN_END and _PLAIN(stream)):
+            if not (id_.isalnum() and id_.isascii() and stream.isprintable() and stream) or '"' in stream or "\\" in stream:
                 return False
             if (time != self._time or type_ not in self._types) and not self._known(type_, time):
                 return False
@@ -144,23 +143,42 @@ class PlainLeaves:
                 f'"id":"{id_}","origin":{self._origin},"payload":"{payload_digest(salt, body)}","seq":{seq},"stream":"{stream}",'
                 f'"stream_seq":{stream_seq},"time":"{time}","type":"{type_}","v":{VERSION}}}'
             ).encode()
-        except (TypeError, AttributeError):
+        except (TypeError, AttributeError, UnicodeEncodeError):
             return False  # a column of another type than its table's
-        return leaf.endswith(end) and _BEGINNING(leaf, 0, len(leaf) - len(end)) is not None
+        if not leaf.endswith(end):
+            return False
+        beginning = leaf[: -len(end)]
+        return (
+            (beginning in self._beginnings or self._begins(beginning))
+            and len(salt) == SALT_BYTES
+            and len(body) <= MAX_BODY_BYTES
+            and len(leaf) <= MAX_LEAF_BYTES
+            and 0 <= seq < _PLAIN_END
+            and 0 <= stream_seq < _PLAIN_END
+        )
 
     def _known(self, type_: str, time: str) -> bool:
         """Whether type and time are of their forms; remembered, because they repeat."""
         if not (_FORMS["type"].fullmatch(type_) and _FORMS["time"].fullmatch(time)):
             return False
         self._time = time
-        if len(self._types) < 1024:
+        if len(self._types) < _REMEMBERED:
             self._types.add(type_)
         return True
 
+    def _begins(self, beginning: bytes) -> bool:
+        """Whether this is actor, causation and correlation of a leaf; remembered, because they repeat."""
+        if not _BEGINNING(beginning):
+            return False
+        if len(self._beginnings) == _REMEMBERED:
+            self._beginnings.clear()
+        self._beginnings.add(beginning)
+        return True
 
-_PLAIN_TEXT = r"[ !#-\[\]-~]+"
-_PLAIN = re.compile(_PLAIN_TEXT).fullmatch
+
+_REMEMBERED = 1024
 _PLAIN_END = 10**15
+_PLAIN_TEXT = r"[ !#-\[\]-~]+"
 _BEGINNING = re.compile(
     rf'\{{"actor":"{_PLAIN_TEXT}","causation":(?:null|"{_PLAIN_TEXT}"),"correlation":(?:null|"{_PLAIN_TEXT}"),'.encode()
 ).fullmatch

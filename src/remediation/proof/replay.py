@@ -260,13 +260,15 @@ class _Ids:
         self._buckets = [bytearray() for _ in range(256)]
 
     def add(self, id_: str, seq: int) -> None:
-        digest = b""
-        if len(id_) == 32 and id_.islower() and id_.isalnum():
-            try:
-                digest = bytes.fromhex(id_)
-            except ValueError:
-                digest = b""
-        digest = digest or blake2b(id_.encode(), digest_size=16).digest()
+        try:
+            # Only of lower-case digits: two spellings of one number are two ids.
+            digest = (
+                bytes.fromhex(id_)
+                if len(id_) == 32 and id_.islower() and id_.isalnum()
+                else blake2b(id_.encode(), digest_size=16).digest()
+            )
+        except ValueError:
+            digest = blake2b(id_.encode(), digest_size=16).digest()
         self._buckets[digest[0]] += digest + seq.to_bytes(7, "big")
 
     def repeated(self) -> Iterable[tuple[int, int]]:
