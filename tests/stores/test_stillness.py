@@ -147,9 +147,10 @@ def test_a_database_that_never_stands_still_and_can_not_be_locked_is_said_to_be_
 
     copy = stillness._copy
 
-    def copied_while_somebody_writes(path: Path, to: Path) -> None:
-        copy(path, to)
+    def copied_while_somebody_writes(path: Path, to: Path, lock: Path) -> bool:
+        sure = copy(path, to, lock)
         os.utime(path)
+        return sure
 
     monkeypatch.setattr(stillness, "_copy", copied_while_somebody_writes)
     with killed_writer(database), pytest.raises(JournalUnavailable, match="run this as the journal's owner"):

@@ -16,7 +16,6 @@ holds on it (fcntl(2)), and this process may be the host.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
@@ -34,10 +33,29 @@ BESIDE = ("-wal", "-journal")
 """What SQLite keeps beside a database and needs to read it. ``-shm`` is an index that it makes itself."""
 TRIES = 5
 LOCK_SECONDS = 5.0
+_UNSURE = 3
 _COPY = """
-import fcntl, os, shutil, sys
+import fcntl, os, shutil, signal, sys
+
 FICLONE = 0x40049409  # ioctl_ficlone(2): the blocks are shared until somebody writes
-for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
+lock, seconds, *names = sys.argv[1:]
+
+
+def give_up(*_):
+    raise TimeoutError
+
+
+status = 0
+signal.signal(signal.SIGALRM, give_up)
+try:
+    descriptor = os.open(lock, os.O_RDONLY)
+    signal.setitimer(signal.ITIMER_REAL, float(seconds))
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+except OSError:
+    status = 3
+finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+for source, target in zip(names[::2], names[1::2]):
     try:
         with open(source, "rb") as old, open(target, "xb") as new:
             try:
@@ -46,6 +64,7 @@ for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
                 shutil.copyfileobj(old, new, 1 << 20)
     except FileNotFoundError:
         pass
+sys.exit(status)
 """
 _Seen = tuple[tuple[int, ...] | None, ...]
 
@@ -102,11 +121,9 @@ def _copied(path: Path, lock: Path) -> Iterator[Path]:
     try:
         copy = folder / path.name
         for number in range(TRIES):
-            with _nobody_writes(lock) as sure:
-                before = _seen(path)
-                _copy(path, copy)
-                if sure or _seen(path) == before:
-                    break
+            before = _seen(path)
+            if _copy(path, copy, lock) or _seen(path) == before:
+                break
             time.sleep(0.05 * 2**number)
         else:
             raise JournalUnavailable(
@@ -131,43 +148,16 @@ def _room(path: Path) -> Path:
     )
 
 
-def _copy(path: Path, copy: Path) -> None:
-    words = []
+def _copy(path: Path, copy: Path, lock: Path) -> bool:
+    """Copy what is there; returns whether nobody could write meanwhile. The lock ends with the child that copies."""
+    words = [str(lock), str(LOCK_SECONDS)]
     for suffix in ("", *BESIDE):
         copy.with_name(copy.name + suffix).unlink(missing_ok=True)
         words += [str(path) + suffix, str(copy) + suffix]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _COPY, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    if done.returncode != 0 or not copy.exists():
+    if done.returncode not in (0, _UNSURE) or not copy.exists():
         said = done.stderr.strip().rpartition("\n")[2] or "it was removed meanwhile"
         raise JournalUnavailable(f"{path} can't be copied to look into it: {said}")
-
-
-@contextlib.contextmanager
-def _nobody_writes(lock: Path) -> Iterator[bool]:
-    """Hold the writer lock, if there is one, this user may open it, and its holder lets go of it within a few seconds."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        yield False
-        return
-    try:
-        yield _locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    end = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.002)
-        except OSError:
-            return False
-        else:
-            return True
+    return done.returncode == 0
