@@ -6,9 +6,11 @@ import functools
 import hashlib
 import os
 import secrets as random
+from collections.abc import Sequence
 from pathlib import Path
 
 from remediation import __version__
+from remediation.bootstrap.erasing import finish_quietly
 from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
 from remediation.core.state import HostState
 from remediation.errors import JournalRolledBack, JournalUnavailable
@@ -20,6 +22,7 @@ from remediation.journal.snapshot import SnapshotFile
 from remediation.journal.tree import SignedTree
 from remediation.keys import SigningKey
 from remediation.ports.clock import Clock
+from remediation.ports.journal import Fold
 from remediation.proof.checkpoint import Checkpoint
 from remediation.proof.merkle import root_of
 from remediation.settings import Home, Settings
@@ -95,9 +98,11 @@ def open_reader(home: Home) -> JournalReader:
     return JournalReader(SqliteJournalStore(home.journal, readonly=True))
 
 
-async def open_journal(home: Home, clock: Clock, *, state: HostState | None = None) -> IntentJournal:
+async def open_journal(home: Home, clock: Clock, *, state: HostState | None = None, folds: Sequence[Fold] = ()) -> IntentJournal:
     """
-    The home's journal, opened for writing with the home's key; `state` is folded from it, and kept current.
+    The home's journal, opened for writing with the home's key; `state` and `folds` are folded from it, and kept current.
+
+    An erasure that was interrupted is finished.
 
     Raises:
         ConfigurationError, JournalError: it can't be.
@@ -111,8 +116,15 @@ async def open_journal(home: Home, clock: Clock, *, state: HostState | None = No
     actor = f"key:{signer.key.key_id.hex()}"
     store = SqliteJournalStore(home.journal)
     snapshots = SnapshotFile(home.root / "snapshot.bin", key.derive("snapshot"), _schema())
-    folds = Folds(() if state is None else (state,), state, snapshots)
-    return await IntentJournal.open(store, SignedTree(signer), WriterLock(home.journal_lock), head, clock, actor=actor, folds=folds)
+    kept = Folds(folds if state is None else (state, *folds), state, snapshots)
+    lock = WriterLock(home.journal_lock)
+    journal = await IntentJournal.open(store, SignedTree(signer), lock, head, clock, actor=actor, folds=kept)
+    try:
+        await finish_quietly(home, journal, clock)
+    except BaseException:
+        await journal.close()
+        raise
+    return journal
 
 
 @functools.cache

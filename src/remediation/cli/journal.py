@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from remediation.cli import output
+from remediation.cli.erase import erase
 from remediation.cli.export import export
 from remediation.cli.options import HomeOption, JsonOption, existing_home
 from remediation.cli.prove import prove
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command("prove")(prove)
     group.command("tail")(tail)
     group.command("recover")(recover)
+    group.command("erase")(erase)
     app.add_typer(group, name="journal")
 
 

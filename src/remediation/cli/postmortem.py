@@ -29,7 +29,8 @@ def post_mortem(records: Sequence[Record]) -> dict[str, Any]:
     telling = _Telling()
     for record in records:
         telling.at, telling.actor = record.head.time, record.head.actor
-        lines = ["the content of this entry was erased"] if record.entry is None else telling.take(record.entry)
+        lines = ["the content of this entry was erased"] if record.erased else []
+        lines += telling.take(record.entry) if record.entry is not None else []
         telling.story.tell(record.head, lines)
     return telling.story.finish()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from remediation.errors import JournalDamaged, NotCanonical
 from remediation.journal.store import Row
-from remediation.model.entries import Entry, EntryHead, Record, decode
+from remediation.model.entries import Entry, EntryHead, PayloadErased, Record, decode
 from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, payload_digest
 
 STREAM_CAP = 512
@@ -104,10 +104,22 @@ def record(row: Row) -> Record:
         raise JournalDamaged(f"entry {row.seq}: its columns contradict its leaf, or its leaf is not canonical")
     head = EntryHead(row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, actor, causation, correlation)
     if row.body is None or row.salt is None:
-        return Record(head, None)
+        return Record(head, _kept(row), erased=True)
     if payload_digest(row.salt, row.body) != leaf.payload:
         raise JournalDamaged(f"entry {row.seq}: its body is not the one that was signed; run `remediation journal verify`")
     return Record(head, decode(row.type, row.body))
+
+
+def _kept(row: Row) -> Entry | None:
+    """What the erasure of `row`'s body left of it, by the signed entry that tells of it."""
+    if row.erasure is None:
+        return None
+    erasure = record(row.erasure).entry
+    if not isinstance(erasure, PayloadErased) or erasure.seq != row.seq:
+        raise JournalDamaged(
+            f"entry {row.erasure.seq} does not say that the body of entry {row.seq} was erased; run `remediation journal verify`"
+        )
+    return decode(row.type, erasure.kept.encode()) if erasure.kept else None
 
 
 def check_texts(*texts: str | None) -> None:

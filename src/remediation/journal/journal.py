@@ -108,10 +108,11 @@ class IntentJournal(JournalReader):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         with contextlib.suppress(JournalError, OSError):
             await self.publish()
-        if self._log.broken is None:
-            self._folds.save(self._log.tree.size, self._log.tree.root, closing=True)
         await self._lock.acquire()
         try:
+            # What another process erased meanwhile must not live on in a snapshot.
+            if self._log.broken is None and self._lock.size_hint() == self._log.tree.size:
+                self._folds.save(self._log.tree.size, self._log.tree.root, closing=True)
             await self._store.close()
         finally:
             self._lock.release()
@@ -138,8 +139,13 @@ class IntentJournal(JournalReader):
         causation: str | None = None,
         correlation: str | None = None,
         event_id: str | None = None,
+        erases: Sequence[int] = (),
     ) -> Position:
-        """Append `entries` to `stream`, durably; see `remediation.ports.journal.Journal.append`."""
+        """
+        Append `entries` to `stream`, durably; see `remediation.ports.journal.Journal.append`.
+
+        `erases`: positions whose bodies are removed in the same commit, one for each of `entries`, which say so; see `journal.erasing`.
+        """
         if self._closing or self._gone:
             raise JournalUnavailable("the journal is closed")
         if not entries or not stream or len(stream) > encoding.STREAM_CAP:
@@ -148,7 +154,7 @@ class IntentJournal(JournalReader):
         drafts = [encoding.draft(entry) for entry in entries]
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         frame = (actor or self._actor, causation, correlation)
-        self._queue.append(Request(stream, drafts, expected, guard, frame, event_id, future))
+        self._queue.append(Request(stream, drafts, expected, guard, frame, event_id, future, erases))
         self._wake.set()
         return await future
 
@@ -202,6 +208,21 @@ class IntentJournal(JournalReader):
             finally:
                 self._lock.release()
         return self._head.read()
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[JournalStore]:
+        """
+        The storage while nobody else writes, in any process.
+
+        Raises:
+            JournalUnavailable: the journal is closed, or the lock can't be taken.
+
+        """
+        await self._lock.acquire()
+        try:
+            yield self._store
+        finally:
+            self._lock.release()
 
     async def _write_on(self) -> None:
         try:

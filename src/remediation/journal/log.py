@@ -12,7 +12,7 @@ from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
 from remediation.journal.placing import Placing, Request
 from remediation.journal.reading import rows_of
-from remediation.journal.store import JournalStore, Unit
+from remediation.journal.store import Erasing, JournalStore, Row, Unit
 from remediation.journal.tree import SignedTree, stored_tree
 from remediation.model.base import timestamp
 from remediation.model.entries import Position
@@ -123,7 +123,8 @@ class Log:
         time = timestamp(self._clock.now())
         placed: list[tuple[Request, Position]] = []
         refused: list[tuple[Request, Exception]] = []
-        rows = []
+        rows: list[Row] = []
+        erasing: list[Erasing] = []
         tree = self.tree
         seq = tree.size
         for request in batch:
@@ -133,6 +134,7 @@ class Log:
                 refused.append((request, await self._placing.refusal(self._store, request, error)))
                 continue
             rows += [row for row, _ in new]
+            erasing += [Erasing(erased, row.seq) for erased, (row, _) in zip(request.erases, new, strict=False)]
             seq += len(new)
             # Folded at once, so that the guard of the next request sees it; a failed commit reads everything anew.
             for _, made in new:
@@ -145,7 +147,7 @@ class Log:
             if superseded is not None and self._head.size() == superseded:
                 superseded = None
             self._lock.mark(None)
-            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded))
+            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded, erasing))
             self._lock.mark(tree.size)
             self.unpublished = note
             self.progress.announce(tree.size)

@@ -27,6 +27,8 @@ class Request:
     frame: tuple[str, str | None, str | None]
     event_id: str | None
     future: asyncio.Future[Position]
+    erases: Sequence[int] = ()
+    """Entries whose bodies go with this append; the entry of the same index says so."""
 
     def ids(self) -> list[str]:
         """

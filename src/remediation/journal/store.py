@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,16 @@ class Row:
     leaf: bytes
     salt: bytes | None
     body: bytes | None
+    erasure: Row | None = None
+    """Of an erased entry: the one that says so, and what was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """Removes the body and salt of the entry `seq`, for the sake of the entry `by`, which this commit writes and which says so."""
+
+    seq: int
+    by: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ class Unit:
     note: str
     superseded: int | None
     """Size of the checkpoint that this one replaces, if it need not be kept."""
+    erasing: Sequence[Erasing] = ()
 
 
 class StreamTaken(Exception):
@@ -88,6 +99,20 @@ class JournalStore(Protocol):
 
     async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
         """How many entries each of `streams` has."""
+
+    async def flush(self) -> bool:
+        """
+        Bring the files to the content: nothing that was erased is left in any of them when this returns true.
+
+        False: a reader still looks at an older state; try again. The caller holds the writer lock.
+
+        Raises:
+            JournalUnavailable: it can't be done.
+
+        """
+
+    async def mentioned(self, texts: Collection[str], *, before: int | None = None, since: int = 0) -> set[str]:
+        """Those of `texts` (64 characters each, of ``0-9a-f``) that occur in a body with `since` <= seq < `before`."""
 
     async def by_ids(self, ids: Sequence[str]) -> Mapping[str, Row]:
         """The rows with these event ids."""

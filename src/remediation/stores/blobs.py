@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -24,13 +25,14 @@ from remediation.model.plan import BlobRef
 from remediation.model.text import printable, wellformed
 
 _CHUNK = 1024 * 1024
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class FileBlobStore:
     """
     A `BlobStore` in a folder of its own, which several processes may share.
 
-    Opening it makes the folder (0700) and removes what killed writers left behind. Blobs are 0600 and never deleted by the store.
+    Opening it makes the folder (0700) and removes what killed writers left behind. Blobs are 0600, and deleted by `discard` only.
 
     Args:
         root: The folder; it must not be reachable for people who may not read what files held before they were changed.
@@ -86,6 +88,45 @@ class FileBlobStore:
         """Where the content lies, whether it is there or not."""
         return self.root / ref.sha256[:2] / ref.sha256[2:]
 
+    def held(self) -> set[str]:
+        """
+        The digests of all blobs.
+
+        Raises:
+            EffectError: the folder can't be read.
+
+        """
+        with _told(f"list the blob store {self.root}"):
+            names = {
+                f"{shard.name}{file.name}" for shard in self.root.iterdir() if shard != self._incoming for file in shard.iterdir()
+            }
+        return {name for name in names if _DIGEST.fullmatch(name)}
+
+    def discard(self, digest: str, *, unused_since: float) -> bool:
+        """
+        Delete a blob, unless it was stored, perhaps once more, after `unused_since` (seconds since 1970 UTC): whoever did that may be
+        about to refer to it. Returns whether it is gone.
+
+        Raises:
+            EffectError: it can't be deleted.
+
+        """
+        with _told(f"delete the blob {digest}"):
+            try:
+                descriptor = os.open(self.root / digest[:2] / digest[2:], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return True
+            try:
+                # `_holds` takes the same lock: either it finds the blob gone, or its new date is seen here.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.fstat(descriptor).st_mtime > unused_since:
+                    return False
+                (self.root / digest[:2] / digest[2:]).unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+            _sync_directory(self.root / digest[:2])
+        return True
+
     def put_blocking(self, data: bytes) -> BlobRef:
         """See `put`."""
         ref = BlobRef(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
@@ -123,10 +164,14 @@ class FileBlobStore:
                 os.close(descriptor)
 
     def _holds(self, ref: BlobRef) -> bool:
-        """Whether the content is there and whole; a damaged file counts as absent and will be replaced."""
+        """Whether the content is there and whole, and then in use from now on; a damaged file counts as absent and will be replaced."""
         try:
             with self.path(ref).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == ref.sha256
+                fcntl.flock(file, fcntl.LOCK_SH)
+                if not os.fstat(file.fileno()).st_nlink or hashlib.file_digest(file, "sha256").hexdigest() != ref.sha256:
+                    return False
+                os.utime(file.fileno())
+                return True
         except FileNotFoundError:
             return False
 

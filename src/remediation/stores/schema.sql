@@ -17,6 +17,11 @@ CREATE TABLE payload (                           -- the only erasable table
     body BLOB NOT NULL
 ) STRICT;
 
+CREATE TABLE erasure (                           -- which entry says that a body was erased; an index, believed only with that entry
+    seq INTEGER PRIMARY KEY,
+    by  INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE checkpoint (                        -- signed tree heads; superseded ones are thinned
     size INTEGER PRIMARY KEY,
     note TEXT NOT NULL

@@ -5,44 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib.resources
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 
 from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
 from remediation.journal.store import Row, StreamTaken, Unit
+from remediation.stores import schema, writing
 from remediation.stores.filesystem import network_filesystem
 
+T = TypeVar("T")
 APPLICATION_ID = 0x52454D44  # "REMD"
-FORMAT = 1
+FORMAT = writing.FORMAT
 _COLUMNS = "e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time, e.leaf, p.salt, p.body"
 _FROM = "FROM entry e LEFT JOIN payload p ON p.seq = e.seq"
-_CHUNKS = (64, 8, 1)
+_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _PARTING = 5.0
-
-
-class _UnitConnection(sqlite3.Connection):
-    """A connection whose `commit` runs a whole unit of work, so that aiosqlite's one hop to its thread covers all of it."""
-
-    unit: Callable[[sqlite3.Connection], None] | None = None
-
-    def commit(self) -> None:
-        unit, self.unit = self.unit, None
-        if unit is not None:
-            unit(self)
-
-
-@functools.cache
-def _insert(table: str, columns: int, rows: int) -> str:
-    # Many rows a statement: each statement costs the database thread one hand-over of the interpreter lock.
-    row = f"({', '.join('?' * columns)})"
-    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants only
+_PATIENCE_MS = 10_000
 
 
 def create(path: Path, note: str) -> None:
@@ -74,13 +59,12 @@ def create(path: Path, note: str) -> None:
 
 
 def _fill(path: Path, note: str) -> None:
-    schema = importlib.resources.files("remediation.stores").joinpath("schema.sql").read_text("utf-8")
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         os.chmod(path, 0o600)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(
-            f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
+            f"BEGIN IMMEDIATE;\n{schema.statements()}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
         )
         connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
         connection.execute("COMMIT")
@@ -105,7 +89,7 @@ class SqliteJournalStore:
         self._path = path
         self._readonly = readonly
         self._writer: aiosqlite.Connection | None = None
-        self._raw: _UnitConnection | None = None
+        self._raw: writing.UnitConnection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._opened: tuple[int, int] | None = None
 
@@ -129,15 +113,15 @@ class SqliteJournalStore:
             await self.close()
             raise
 
-    def _make_raw(self, *args: Any, **kwargs: Any) -> _UnitConnection:
-        self._raw = _UnitConnection(*args, **kwargs)
+    def _make_raw(self, *args: Any, **kwargs: Any) -> writing.UnitConnection:
+        self._raw = writing.UnitConnection(*args, **kwargs)
         return self._raw
 
     async def _connect(self, factory: Any) -> aiosqlite.Connection:
         writable = os.access(self._path, os.W_OK) and os.access(self._path.parent, os.W_OK)
         address = f"{self._path.absolute().as_uri()}?mode={'rw' if writable else 'ro'}"
         connecting = aiosqlite.connect(
-            address, uri=True, factory=factory, isolation_level=None, timeout=10.0, cached_statements=256
+            address, uri=True, factory=factory, isolation_level=None, timeout=_PATIENCE_MS / 1000, cached_statements=256
         )
         # A host whose event loop ended before it could close must be able to end. Up to aiosqlite 0.21 the connection is the thread.
         thread: Any = getattr(connecting, "_thread", connecting)
@@ -158,10 +142,14 @@ class SqliteJournalStore:
             raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
         if version != FORMAT:
             raise JournalDamaged(f"{self._path} says that it is in format {version}, which no release ever wrote")
+        odd = schema.faults([(str(row[0]), row[1]) for row in await connection.execute_fetchall(schema.SELECT)])
+        if odd:
+            raise JournalDamaged(f"{self._path} is no journal as this program makes it: {'; '.join(odd)}")
 
     async def _configure(self, connection: aiosqlite.Connection) -> None:
         mode = await _one(connection, "PRAGMA journal_mode = WAL")
         await connection.execute("PRAGMA synchronous = FULL")
+        await connection.execute(writing.TIDY)
         synchronous = await _one(connection, "PRAGMA synchronous")
         if mode != "wal" or synchronous != 2:
             raise JournalUnavailable(f"{self._path}: SQLite gave journal_mode={mode}, synchronous={synchronous}, not WAL and FULL")
@@ -198,7 +186,7 @@ class SqliteJournalStore:
         if self._identity() != self._opened:
             # SQLite would go on writing to the file that it opened, and what is appended there would be lost.
             raise JournalUnavailable(f"{self._path} was removed or exchanged while it was open; put the host's own file back")
-        self._raw.unit = functools.partial(_write, unit)
+        self._raw.unit = functools.partial(writing.write, unit)
         try:
             await self._writer.commit()
         except sqlite3.IntegrityError as error:
@@ -220,7 +208,7 @@ class SqliteJournalStore:
             where.append(f"e.type IN ({', '.join('?' * len(types))})")
             parameters += types
         sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-        return [Row(*row) for row in await self._query(sql, (*parameters, limit))]
+        return await self._with_erasures([Row(*row) for row in await self._query(sql, (*parameters, limit))])
 
     async def leaves(self, start: int, stop: int) -> list[bytes]:
         return [
@@ -254,6 +242,48 @@ class SqliteJournalStore:
                 found[row[1]] = Row(*row)
         return found
 
+    async def _with_erasures(self, rows: list[Row]) -> list[Row]:
+        """`rows`, the erased ones with the entries that say so."""
+        erased = [row.seq for row in rows if row.body is None]
+        if not erased:
+            return rows
+        sayings: dict[int, Row] = {}
+        for some in _batches(erased, 500):
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT x.seq, {_COLUMNS} FROM erasure x JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = e.seq WHERE x.seq IN ({marks})"  # noqa: S608, E501 - constants and marks only
+            sayings.update({seq: Row(*row) for seq, *row in await self._query(sql, tuple(some))})
+        return [replace(row, erasure=sayings.get(row.seq)) if row.body is None else row for row in rows]
+
+    async def flush(self) -> bool:
+        if self._writer is None:
+            raise JournalUnavailable("the journal is not open for writing")
+        try:
+            # Others wait for the writer lock meanwhile: better ask again than wait long.
+            await self._writer.execute("PRAGMA busy_timeout = 100")
+            rows = list(await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)"))
+            await self._writer.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return False
+            raise self._translated(error) from error
+        except (sqlite3.Error, ValueError) as error:
+            raise self._translated(error) from error
+        return not rows[0][0]
+
+    async def mentioned(self, texts: Collection[str], *, before: int | None = None, since: int = 0) -> set[str]:
+        wanted = {text.encode() for text in texts}
+        found: set[bytes] = set()
+        after = since - 1
+        while wanted - found:
+            sql = "SELECT seq, body FROM payload WHERE seq > ? AND seq < ? ORDER BY seq LIMIT 512"
+            page = await self._query(sql, (after, 2**62 if before is None else before))
+            if not page:
+                break
+            after = page[-1][0]
+            for _, body in page:
+                found.update(wanted.intersection(_DIGEST.findall(body)))
+        return {text.decode() for text in found}
+
     async def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         if self._reader is None:
             raise JournalUnavailable("the journal is closed")
@@ -270,49 +300,10 @@ class SqliteJournalStore:
         )
 
 
-def _batches(items: Sequence[str], size: int) -> list[Sequence[str]]:
+def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 async def _one(connection: aiosqlite.Connection, sql: str) -> Any:
     rows = list(await connection.execute_fetchall(sql))
     return rows[0][0]
-
-
-def _write(unit: Unit, connection: sqlite3.Connection) -> None:
-    execute = connection.execute
-    execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if version != FORMAT:
-            raise JournalTooNew(
-                f"the journal was brought to format {version} while it was open, this release writes {FORMAT}; upgrade"
-            )
-        (last,) = execute("SELECT max(seq) FROM entry").fetchone()
-        if (-1 if last is None else last) + 1 != unit.expected_size:
-            raise sqlite3.OperationalError("the log moved on although its writer lock was held; another program writes to it")
-        rows = unit.rows
-        start = 0
-        for size in _CHUNKS:
-            while len(rows) - start >= size:
-                some = rows[start : start + size]
-                start += size
-                execute(
-                    _insert("entry", 7, size),
-                    [
-                        value
-                        for row in some
-                        for value in (row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, row.leaf)
-                    ],
-                )
-                execute(_insert("payload", 3, size), [value for row in some for value in (row.seq, row.salt, row.body)])
-        if unit.tiles:
-            connection.executemany("INSERT OR REPLACE INTO tile VALUES (?, ?, ?)", [tuple(tile) for tile in unit.tiles])
-        if unit.superseded is not None:
-            execute("DELETE FROM checkpoint WHERE size = ?", (unit.superseded,))
-        execute("INSERT INTO checkpoint VALUES (?, ?)", (unit.size, unit.note))
-        execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            execute("ROLLBACK")
-        raise

@@ -93,10 +93,12 @@ class EntryHead:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A stored entry: its frame and its typed body (`None` when the body was erased)."""
+    """A stored entry: its frame and its typed body. Of an erased body it is what was kept, or `None` if nothing was."""
 
     head: EntryHead
     entry: Entry | None
+    erased: bool = False
+    """Whether the body was erased: then texts in `entry` are missing, or say so."""
 
     @property
     def seq(self) -> int:

@@ -1,0 +1,86 @@
+"""How a unit of the journal gets into its database: one transaction, run as a whole on the database's thread."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable, Sequence
+
+from remediation.errors import JournalTooNew
+from remediation.journal.store import Erasing, Unit
+
+FORMAT = 1
+TIDY = "PRAGMA secure_delete = FAST"
+"""No page that is rewritten keeps pieces of what stood in it. Erasing needs more, and costs more: see `_erase`."""
+_CHUNKS = (64, 8, 1)
+
+
+class UnitConnection(sqlite3.Connection):
+    """A connection whose `commit` runs a whole unit of work, so that aiosqlite's one hop to its thread covers all of it."""
+
+    unit: Callable[[sqlite3.Connection], None] | None = None
+
+    def commit(self) -> None:
+        unit, self.unit = self.unit, None
+        if unit is not None:
+            unit(self)
+
+
+@functools.cache
+def _insert(table: str, columns: int, rows: int) -> str:
+    # Many rows a statement: each statement costs the database thread one hand-over of the interpreter lock.
+    row = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {table} VALUES {', '.join([row] * rows)}"  # noqa: S608 - constants only
+
+
+def write(unit: Unit, connection: sqlite3.Connection) -> None:
+    """Write `unit`, or nothing of it."""
+    execute = connection.execute
+    if unit.erasing:
+        execute("PRAGMA secure_delete = ON")
+    execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version != FORMAT:
+            raise JournalTooNew(
+                f"the journal was brought to format {version} while it was open, this release writes {FORMAT}; upgrade"
+            )
+        (last,) = execute("SELECT max(seq) FROM entry").fetchone()
+        if (-1 if last is None else last) + 1 != unit.expected_size:
+            raise sqlite3.OperationalError("the log moved on although its writer lock was held; another program writes to it")
+        rows = unit.rows
+        start = 0
+        for size in _CHUNKS:
+            while len(rows) - start >= size:
+                some = rows[start : start + size]
+                start += size
+                execute(
+                    _insert("entry", 7, size),
+                    [
+                        value
+                        for row in some
+                        for value in (row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, row.leaf)
+                    ],
+                )
+                execute(_insert("payload", 3, size), [value for row in some for value in (row.seq, row.salt, row.body)])
+        if unit.tiles:
+            connection.executemany("INSERT OR REPLACE INTO tile VALUES (?, ?, ?)", [tuple(tile) for tile in unit.tiles])
+        if unit.superseded is not None:
+            execute("DELETE FROM checkpoint WHERE size = ?", (unit.superseded,))
+        execute("INSERT INTO checkpoint VALUES (?, ?)", (unit.size, unit.note))
+        _erase(unit.erasing, connection)
+        execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            execute("ROLLBACK")
+        raise
+    finally:
+        if unit.erasing:
+            execute(TIDY)
+
+
+def _erase(erasing: Sequence[Erasing], connection: sqlite3.Connection) -> None:
+    for item in erasing:
+        if connection.execute("DELETE FROM payload WHERE seq = ?", (item.seq,)).rowcount != 1:
+            raise sqlite3.OperationalError(f"the body of entry {item.seq} is not there to be erased")
+        connection.execute("INSERT INTO erasure VALUES (?, ?)", (item.seq, item.by))

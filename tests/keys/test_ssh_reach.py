@@ -1,0 +1,60 @@
+"""Private keys that the host's own user can read are found."""
+
+import os
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_ssh_private_key,
+)
+from tests.support.ssh import KINDS, made_key, public_key
+
+from remediation.keys.ssh import PrivateKeyInReach, private_key_in_reach
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("passphrase", ["", "correct horse"])
+def test_a_private_key_is_found_in_a_folder_encrypted_or_not(tmp_path, kind, passphrase):
+    path = made_key(tmp_path, kind, passphrase)
+    made_key(tmp_path, name="another")
+    assert private_key_in_reach(public_key(path), [tmp_path]) == PrivateKeyInReach(path, encrypted=bool(passphrase))
+
+
+def test_it_is_found_beside_its_pub_file_and_by_its_own_name(tmp_path):
+    path = made_key(tmp_path, name="work.laptop")
+    for place in (path, f"{path}.pub"):
+        assert private_key_in_reach(public_key(path), [place]) == PrivateKeyInReach(path, encrypted=False)
+
+
+def test_it_is_found_under_any_name_even_without_its_pub_file(tmp_path, monkeypatch):
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir()
+    path = made_key(ssh, name="odd name")
+    key = public_key(path)
+    (ssh / "odd name.pub").unlink()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert private_key_in_reach(key) == PrivateKeyInReach(path, encrypted=False)
+
+
+@pytest.mark.parametrize("passphrase", [b"", b"correct horse"])
+def test_keys_in_pem_are_found_too(tmp_path, passphrase):
+    path = made_key(tmp_path)
+    private = load_ssh_private_key(path.read_bytes(), None)
+    encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    assert private_key_in_reach(public_key(path), [path]) == PrivateKeyInReach(path, encrypted=bool(passphrase))
+
+
+def test_a_key_that_is_not_there_is_not_found(tmp_path):
+    path = made_key(tmp_path)
+    key = public_key(path)
+    path.unlink()
+    (tmp_path / "noise").write_bytes(os.urandom(1000))
+    (tmp_path / "odd").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")
+    (tmp_path / "pem").write_text("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    os.mkfifo(tmp_path / "pipe")
+    made_key(tmp_path, name="another")
+    assert private_key_in_reach(key, [tmp_path, tmp_path / "nowhere"]) is None
