@@ -2,7 +2,8 @@
 Hostile text: one sanitiser and the caps, for everything that strangers may have written.
 
 What comes from outside passes `wellformed` and a cap before it is stored; what is shown passes `printable` first. Nothing else in
-the package cleans text.
+the package cleans text. Secrets are masked before a text is cut, as half a secret is recognised by nobody; see
+`remediation.model.redaction`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from remediation.model.redaction.redactor import Redactor
+
 SUBJECT_CAP = 4096
 SUMMARY_CAP = 2048
 EVIDENCE_CAP = 64 * 1024
 EVIDENCE_DEPTH = 8
 _KEY_CAP = 256
+_MARGIN = 8192
+"""Characters beyond a cut that are looked at, so that a secret is recognised that it would go through."""
+_REDACTOR = Redactor()
 
 # C0 and C1 controls but tab and newline; all format characters (Unicode category Cf: bidi embeddings, overrides and isolates, see TR 36,
 # 3.3; zero-width marks; tags) but the visible signs of Arabic, Syriac and Kaithi; line and paragraph separators; surrogates; and what
@@ -27,6 +33,7 @@ _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
     "\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+_BLANK = re.compile(r"\s")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -48,15 +55,30 @@ def printable(text: str, *, newlines: bool = False) -> str:
 
 
 def capped(text: str, cap: int) -> str:
-    """At most `cap` characters of `text`; what was cut is said in the text itself."""
+    """At most `cap` characters of `text`; what was cut is said in the text itself. Secrets of the built-in classes are masked first."""
     if len(text) <= cap:
         return text
     note = f"… [{len(text)} characters, cut]"
-    return (text[: max(0, cap - len(note))] + note)[:cap]
+    head = _REDACTOR.text(text[: cap + _MARGIN])
+    return (head[: max(0, cap - len(note))] + note)[:cap]
+
+
+def ending(text: str, cap: int) -> str:
+    """At most the last `cap` characters of `text`, from the beginning of a word on; secrets of the built-in classes are masked first."""
+    if len(text) <= cap:
+        return text
+    tail = _REDACTOR.text(text[-cap - _MARGIN :])
+    if len(tail) <= cap:
+        return tail
+    first = _BLANK.search(tail, len(tail) - cap)
+    return tail[first.end() if first is not None and first.end() < len(tail) - cap // 2 else -cap :]
 
 
 def capped_identity(text: str, cap: int = SUBJECT_CAP) -> str:
     """Like `capped` for texts that identify something: equal results mean equal inputs, by a SHA-256 of the whole."""
+    if len(text) <= cap:
+        return text
+    text = _REDACTOR.credentials(text)
     if len(text) <= cap:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -81,7 +103,8 @@ def clamp_json(value: Any) -> dict[str, Any]:
     data = json.dumps(evidence, ensure_ascii=False).encode("utf-8")
     if len(data) <= EVIDENCE_CAP and walk.left >= 0:
         return evidence
-    return {"cut": True, "size": len(data), "head": data[: EVIDENCE_CAP // 4].decode("utf-8", "ignore")}
+    head = json.dumps(_REDACTOR.json(evidence), ensure_ascii=False).encode("utf-8")
+    return {"cut": True, "size": len(data), "head": head[: EVIDENCE_CAP // 4].decode("utf-8", "ignore")}
 
 
 class _Walk:
