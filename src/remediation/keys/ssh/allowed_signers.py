@@ -14,7 +14,6 @@ import re
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from remediation.errors import ConfigurationError
@@ -72,7 +71,8 @@ class AllowedSigners:
         """
         name = printable(os.fspath(path))
         try:
-            with Path(path).open("rb") as file:
+            # Not blocking: a pipe at this place must not hold up a host.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
                     raise AllowedSignersRefused(f"{name} is not a regular file")

@@ -42,7 +42,6 @@ class SshSignature:
     """``sha256`` or ``sha512``: how the document was hashed."""
     signature: bytes
     """In SSH's encoding: the algorithm's name, and the raw signature."""
-    _reserved: bytes = b""
 
     @classmethod
     def parse(cls, armoured: str) -> SshSignature:
@@ -64,11 +63,14 @@ class SshSignature:
             blob, namespace, reserved = reader.string(), reader.text(), reader.string()
             hash_algorithm, signature = reader.text(), reader.string()
             reader.end()
+            if reserved:
+                # Version 1 gives it no meaning, and OpenSSH takes it for empty whatever it holds.
+                raise Malformed("its reserved field is not empty")
             if not namespace:
                 raise Malformed("it has no namespace")
             if hash_algorithm not in _HASHES:
                 raise Malformed(f"it hashes with {hash_algorithm[:64]!r}; known are {', '.join(_HASHES)}")
-            return cls(PublicKey.of_blob(blob), namespace, hash_algorithm, signature, reserved)
+            return cls(PublicKey.of_blob(blob), namespace, hash_algorithm, signature)
         except (Malformed, PublicKeyRefused) as error:
             raise SignatureRefused(f"the SSH signature can't be used: {error}") from None
 
@@ -86,7 +88,7 @@ class SshSignature:
             raise SignatureRefused(
                 f"the signature was made for {self.namespace!r}, not for {namespace!r}: sign again with -n {namespace}"
             )
-        message = signed_data(document, namespace, self.hash_algorithm, self._reserved)
+        message = signed_data(document, namespace, self.hash_algorithm)
         try:
             holds = self.key.verifies(self.signature, message)
         except Malformed as error:
@@ -106,7 +108,7 @@ class SshSignature:
                 _VERSION.to_bytes(4, "big"),
                 wire.string(self.key.blob),
                 wire.string(self.namespace),
-                wire.string(self._reserved),
+                wire.string(b""),
                 wire.string(self.hash_algorithm),
                 wire.string(self.signature),
             )
@@ -116,10 +118,10 @@ class SshSignature:
         return "\n".join((_BEGIN, *lines, _END, ""))
 
 
-def signed_data(document: bytes, namespace: str, hash_algorithm: str, reserved: bytes = b"") -> bytes:
+def signed_data(document: bytes, namespace: str, hash_algorithm: str) -> bytes:
     """What the key signs (PROTOCOL.sshsig, section 2): the document enters by its digest."""
     digest = _HASHES[hash_algorithm](document).digest()
-    return _MAGIC + b"".join(wire.string(part) for part in (namespace, reserved, hash_algorithm, digest))
+    return _MAGIC + b"".join(wire.string(part) for part in (namespace, b"", hash_algorithm, digest))
 
 
 def _unarmour(armoured: str) -> bytes:
