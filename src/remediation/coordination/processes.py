@@ -16,7 +16,7 @@ from typing import IO, Any
 import anyio
 
 from remediation.errors import ProcessError
-from remediation.model.text import printable, wellformed
+from remediation.model.text import ending, printable, wellformed
 from remediation.ports.effect import Completed
 
 OUTPUT_CAP = 1024 * 1024
@@ -101,7 +101,7 @@ async def run_process(
             "let nothing in the host wait for children that it did not start, or ignore SIGCHLD"
         )
     if not in_time:
-        tail = printable((err.text() or out.text())[-300:])
+        tail = printable(ending(err.text() or out.text(), 300))
         raise ProcessError(f"{shown!r} was ended after {timeout:g} s; it last said: {tail!r}")
     return Completed(
         argv=tuple(wellformed(part) for part in argv),

@@ -14,7 +14,7 @@ from remediation.effects.units import least_radius, units_of
 from remediation.errors import EffectConflict, EffectError, EffectRefused, ProcessError
 from remediation.model.plan import Probe, Promise
 from remediation.model.runbook import Radius, Reversibility, widest
-from remediation.model.text import capped, printable, wellformed
+from remediation.model.text import capped, ending, printable, wellformed
 from remediation.ports.effect import Effect, EffectContext, Output, Prepared, SecretRef, Touches
 
 OUTPUT_CAP = 8 * 1024
@@ -221,10 +221,10 @@ def _masked(text: str, secrets: dict[str, str]) -> str:
 
 def _ending(text: str, secrets: dict[str, str]) -> str:
     masked = _masked(text, secrets)
-    return masked if len(masked) <= OUTPUT_CAP else f"[{len(masked)} characters] …{masked[-OUTPUT_CAP:]}"
+    return masked if len(masked) <= OUTPUT_CAP else f"[{len(masked)} characters] …{ending(masked, OUTPUT_CAP)}"
 
 
 def _failure(words: Words, done: CommandOutput) -> str:
     how = f"exited with {done.exit_code}" if done.exit_code >= 0 else f"was ended by signal {-done.exit_code}"
-    said = printable((done.stderr.strip() or done.stdout.strip())[-_TAIL:])
+    said = printable(ending(done.stderr.strip() or done.stdout.strip(), _TAIL))
     return f"{_line(words)} {how}; it may have done part of its work" + (f"; it last said: {said!r}" if said else "")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from remediation.effects.fields import shown
 from remediation.errors import EffectConflict, EffectError, EffectRefused, ProcessError
-from remediation.model.text import printable
+from remediation.model.text import ending, printable
 from remediation.ports.effect import Completed, EffectContext
 
 _SETTINGS = (
@@ -186,7 +186,7 @@ class Git:
             raise EffectError(f"git {words[0]} in {shown(self.location.work_tree)}: {error}") from error
 
     def _failure(self, words: Sequence[str], done: Completed) -> str:
-        said = printable(done.stderr.strip()[-_TAIL:]) or "nothing"
+        said = printable(ending(done.stderr.strip(), _TAIL)) or "nothing"
         return f"git {words[0]} in {shown(self.location.work_tree)} exited with {done.exit_code} and said: {said}"
 
     async def head(self) -> str:

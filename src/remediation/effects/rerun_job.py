@@ -16,7 +16,7 @@ from remediation.errors import EffectError, ProcessError
 from remediation.model.base import epoch_ms
 from remediation.model.plan import Probe, Promise
 from remediation.model.runbook import Reversibility
-from remediation.model.text import capped, printable, wellformed
+from remediation.model.text import capped, ending, printable, wellformed
 from remediation.ports.clock import Clock
 from remediation.ports.effect import Effect, EffectContext, Output, Prepared, Touches
 
@@ -91,7 +91,7 @@ class RerunJob(Effect[RerunPrepared, RerunOutput]):
             except ProcessError as error:
                 why, took = capped(wellformed(str(error)), _SAID_CAP), round((clock.monotonic() - begin) * 1000)
                 return RerunOutput(exit_code=None, error=why, started_at=started, duration_ms=took)
-        said = wellformed((done.stderr or done.stdout)[-_SAID_CAP:])
+        said = wellformed(ending(done.stderr or done.stdout, _SAID_CAP))
         return RerunOutput(exit_code=done.exit_code, said=said, started_at=started, duration_ms=done.duration_ms)
 
     async def probe(self, context: EffectContext, prepared: RerunPrepared) -> Probe:

@@ -48,6 +48,7 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
 
     """
     log = structlog.get_logger("remediation.effects")
+    masked = loan.world.redactor.text
     planned = []
     room = DIFFS_CAP
     if len(plan.effects) > EFFECTS_CAP:
@@ -58,7 +59,7 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
         if effect.kind not in loan.world.kinds:
             raise EffectError(f"effect kind {effect.kind!r} is not registered; return it from the remediation_effects hook")
         prepared = await effect.prepare(context)
-        diff = capped(wellformed(effect.diff(prepared, context)), min(DIFF_CAP, room)) if room > 256 else ""
+        diff = capped(masked(wellformed(effect.diff(prepared, context))), min(DIFF_CAP, room)) if room > 256 else ""
         room -= len(diff)
         planned.append(
             PlannedEffect(
@@ -68,7 +69,7 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
                 promise=effect.promised(context),
                 reversibility=effect.reversibility(context),
                 radius=effect.radius(),
-                line=capped(printable(effect.describe()), 1024),
+                line=capped(masked(printable(effect.describe())), 1024),
                 diff=diff,
             )
         )
@@ -78,8 +79,8 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
         stage=stage,
         effects=tuple(planned),
         more=plan.more,
-        summary=capped(wellformed(plan.summary), 2048),
-        loses=capped(wellformed(plan.loses), 2048),
+        summary=capped(masked(wellformed(plan.summary)), 2048),
+        loses=capped(masked(wellformed(plan.loses)), 2048),
         tags=(*plan.tags, *(("data-loss",) if plan.loses and "data-loss" not in plan.tags else ())),
         bounds=plan.bounds,
         reversibility=worst([*(item.reversibility for item in planned), *lost, *declared]),

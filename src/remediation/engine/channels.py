@@ -9,7 +9,7 @@ import structlog
 
 from remediation.coordination.processes import run_process
 from remediation.errors import ProcessError
-from remediation.model.text import printable
+from remediation.model.text import ending, printable
 from remediation.ports.channel import Notice
 
 
@@ -45,4 +45,4 @@ class CommandChannel:
         """Run the command; raises ProcessError when it fails."""
         done = await run_process(self._argv, timeout=25.0, cwd=self._cwd, stdin=notice.model_dump_json().encode() + b"\n")
         if done.exit_code != 0:
-            raise ProcessError(f"the channel command ended with {done.exit_code}: {printable(done.stderr[-300:])}")
+            raise ProcessError(f"the channel command ended with {done.exit_code}: {printable(ending(done.stderr, 300))}")

@@ -15,6 +15,7 @@ from remediation.coordination.locks import SubjectLock
 from remediation.coordination.processes import run_process
 from remediation.errors import CredentialRefused
 from remediation.model.entries import CredentialUsed
+from remediation.model.redaction import Redactor
 from remediation.model.runbook import RunbookSpec
 from remediation.ports.clock import Clock
 from remediation.ports.effect import BlobStore, Completed, Control, Disposable, EffectKinds, Roots, SecretRef
@@ -34,6 +35,7 @@ class World:
     secrets: Mapping[str, str]
     host_descriptor: int
     instance: str
+    redactor: Redactor = field(default_factory=Redactor)
 
 
 @dataclass(slots=True)

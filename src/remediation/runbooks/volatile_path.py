@@ -37,7 +37,7 @@ from remediation.authoring import (
 )
 from remediation.effects.rerun_job import RerunJob, RerunOutput
 from remediation.model.base import epoch_ms, from_epoch_ms
-from remediation.model.text import printable
+from remediation.model.text import ending, printable
 from remediation.runbooks._volatile_path import CanNotHeal
 from remediation.runbooks._volatile_path.change import Change, build, check_gone
 from remediation.runbooks._volatile_path.job import Claim, Job, claim_of, job_of
@@ -112,7 +112,7 @@ class VolatilePath(Runbook[VolatilePathOptions]):
             return Verdict.inconclusive("nothing is known of the rerun of the job")
         if rerun.exit_code != 0:
             how = rerun.error or f"exit code {rerun.exit_code}"
-            return Verdict.failed(f"the rerun of the job failed: {printable(how)}", [f"it said: {printable(rerun.said[-600:])}"])
+            return Verdict.failed(f"the rerun of the job failed: {printable(how)}", [f"it said: {printable(ending(rerun.said, 600))}"])
         rerun_line = f"the rerun of the job succeeded in {rerun.duration_ms / 1000:.1f} s"
         if ctx.cleared:
             return Verdict.healthy("the next run by schedule succeeded too", [rerun_line])

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from remediation.effects.filestate import FileState
 from remediation.errors import EffectError
 from remediation.model.base import Frozen
-from remediation.model.text import capped, printable, wellformed
+from remediation.model.text import ending, printable, wellformed
 from remediation.ports.effect import Completed
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -178,5 +178,5 @@ async def ask(
     if done.exit_code == 0:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
-    told = printable(capped(wellformed((done.stderr or done.stdout).strip()[-500:]), 500))
+    told = printable(ending(wellformed((done.stderr or done.stdout).strip()), 500))
     raise EffectError(f"looking at {printable(asked.get('path', ''))} ({command}) failed with exit code {done.exit_code}: {told}")

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from remediation.context import RemediationContext
 from remediation.errors import ProcessError
-from remediation.model.text import printable
+from remediation.model.text import ending, printable
 from remediation.runbooks._volatile_path import CanNotHeal
 from remediation.runbooks._volatile_path.options import OUT, VolatilePathOptions
 from remediation.runbooks._volatile_path.repository import REGULAR, Repository
@@ -98,7 +98,7 @@ async def _regenerated(ctx: RemediationContext, repository: Repository, argv: Se
     except ProcessError as error:
         raise CanNotHeal(f"the declared command {shown!r} did not make the content: {error}") from error
     if done.exit_code != 0 or not out.is_file():
-        said = printable((done.stderr or done.stdout)[-300:])
+        said = printable(ending(done.stderr or done.stdout, 300))
         raise CanNotHeal(f"the declared command {shown!r} did not make the content: exit code {done.exit_code}, {said}")
     return Content(await _read(ctx, out), f"made by the operator's command {shown!r}", 90)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from remediation.context import RemediationContext
 from remediation.errors import ProcessError
-from remediation.model.text import printable
+from remediation.model.text import ending, printable
 from remediation.ports.effect import Completed
 from remediation.runbooks._volatile_path import CanNotHeal
 from remediation.runbooks._volatile_path.job import Job
@@ -164,7 +164,7 @@ def named_missing(text: str) -> list[str]:
 
 
 def _end(done: Completed) -> str:
-    return (done.stderr.strip() or done.stdout.strip())[-_SAID:]
+    return ending(done.stderr.strip() or done.stdout.strip(), _SAID)
 
 
 def _read(file: Path) -> bytes | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from remediation.model.base import epoch_ms, milliseconds
-from remediation.model.text import EVIDENCE_CAP, capped, wellformed
+from remediation.model.text import EVIDENCE_CAP, capped, ending, wellformed
 from remediation.sentinels._jobs.history import History
 from remediation.sentinels._jobs.options import JobOptions
 from remediation.sentinels._jobs.traceback import Traceback
@@ -68,7 +68,7 @@ def digest(job: Mapping[str, Any]) -> str:
 
 def of_output(stdout: str, stderr: str) -> dict[str, Any]:
     """The ends of what was printed."""
-    return {name: wellformed(text[-_TAIL_CAP:]) for name, text in (("stdout_tail", stdout), ("stderr_tail", stderr)) if text}
+    return {name: wellformed(ending(text, _TAIL_CAP)) for name, text in (("stdout_tail", stdout), ("stderr_tail", stderr)) if text}
 
 
 def of_traceback(found: Traceback, cwd: Path) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def fitting(evidence: dict[str, Any]) -> dict[str, Any]:
             slim["frames"] = slim["frames"][-frames:] if frames else []
         for name in ("stdout_tail", "stderr_tail"):
             if name in slim:
-                slim[name] = slim[name][-tail:]
+                slim[name] = ending(slim[name], tail)
         if len(json.dumps(slim, ensure_ascii=False).encode("utf-8", "replace")) <= EVIDENCE_CAP - 1024:
             return slim
     return slim
