@@ -16,6 +16,7 @@ from remediation.errors import RegistrationError
 from remediation.hooks import PROJECT, Specification
 from remediation.model.text import printable
 from remediation.ports.channel import Channel
+from remediation.ports.anchor import Anchor
 from remediation.ports.effect import EffectKinds
 from remediation.ports.sentinel import Sentinel
 from remediation.runbook import Runbook
@@ -49,6 +50,28 @@ class Plugins:
 
     def sentinels(self, settings: Settings) -> list[Sentinel[Any]]:
         """
+    def key_providers(self) -> dict[str, KeyProvider]:
+        """
+        Kinds of places for keys that plugins bring, by name.
+
+        Raises:
+            RegistrationError: one has no name, or one that is taken.
+
+        """
+        found: dict[str, KeyProvider] = {}
+        for plugin, providers in self._results("remediation_key_providers"):
+            for provider in providers:
+                name = getattr(provider, "name", "")
+                if not name or name in BUILTIN_PROVIDERS or found.setdefault(name, provider) is not provider:
+                    raise RegistrationError(
+                        f"plugin {plugin}: a key provider needs a name of its own, and {provider!r} has {name!r}"
+                    )
+        return found
+
+    def anchors(self) -> list[Anchor]:
+        """Anchors that plugins bring."""
+        return [anchor for _, anchors in self._results("remediation_anchors") for anchor in anchors]
+
         One sentinel for each configured table.
 
         Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pluggy
 
+from remediation.ports.anchor import Anchor
 from remediation.ports.channel import Channel
 from remediation.ports.effect import Effect
 from remediation.ports.sentinel import Sentinel
@@ -41,6 +42,16 @@ class Specification:
         return ()
 
     @hookspec
+    @hookspec
+    def remediation_key_providers(self) -> Iterable[KeyProvider]:
+        """Kinds of places for the signing key, by their `name`."""
+        return ()
+
+    @hookspec
+    def remediation_anchors(self) -> Iterable[Anchor]:
+        """Anchors (objects) that keep the journal's signed heads outside the home."""
+        return ()
+
     def remediation_secret_patterns(self) -> Iterable[str]:
         """Regular expressions of secrets to be masked, besides the built-in ones."""
         return ()

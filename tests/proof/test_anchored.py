@@ -83,7 +83,7 @@ def test_a_log_that_was_signed_anew_by_another_key_contradicts_the_anchor(log):
     for number in range(40):
         forged.add(note=f"forged {number}")
     result = verified(forged, Anchored("one", (log.checkpoint(),)))
-    assert codes(result) == [ProblemCode.ANCHOR]
+    assert codes(result) == [ProblemCode.ANCHOR_KEY]
     assert result.anchored == 0
 
 
@@ -100,11 +100,11 @@ def test_another_log_in_the_place_of_the_one_that_was_anchored_is_noticed(log):
     other = SampleLog(origin=f"{ORIGIN.rpartition('/')[0]}/another")
     other.add(note="x")
     old = Anchored("one", (log.checkpoint(),))
-    assert codes(verified(other, old)) == [ProblemCode.ANCHOR]
+    assert codes(verified(other, old)) == [ProblemCode.ANCHOR_KEY]
     both = Anchored("one", (log.checkpoint(), other.checkpoint()))
     assert verified(other, both).ok, "the anchor was told of the new log"
     assert verified(other, old, predecessor=log.checkpoint()).ok, "the log says that it goes on from the old one"
-    assert codes(verified(other, old, predecessor=log.checkpoint(20))) == [ProblemCode.ANCHOR], "not from all of it"
+    assert codes(verified(other, old, predecessor=log.checkpoint(20))) == [ProblemCode.ANCHOR_KEY], "not from all of it"
 
 
 def test_heads_of_other_hosts_and_texts_that_are_none_are_passed_over(log):

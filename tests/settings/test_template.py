@@ -34,7 +34,7 @@ def test_every_key_of_every_table_is_in_the_template() -> None:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             for key in kind.model_fields:
-                assert re.search(rf"^#?{key} = |^#?\[{table}\.{key}\]", text, re.MULTILINE), f"[{table}] {key}"
+                assert re.search(rf"^#?{key} = |^#?\[+{table}\.{key}\]", text, re.MULTILINE), f"[{table}] {key}"
         else:
             assert re.search(rf"^#\[+{table}[.\]]", text, re.MULTILINE), table
 

@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from remediation import __version__
+from remediation.bootstrap.anchors import anchors_of
 from remediation.bootstrap.host import Host
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
@@ -30,6 +31,7 @@ from remediation.discovery import Plugins, discover
 from remediation.effects import DeclaredDisposable, HostControls
 from remediation.engine.channels import CommandChannel, LogChannel
 from remediation.engine.lending import World
+from remediation.engine.anchoring import Anchoring
 from remediation.engine.notices import Notices
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
@@ -56,6 +58,9 @@ from remediation.stores.blobs import FileBlobStore
 
 class RemediatorBootstrap:
     """
+_LAST_WORDS = 5.0
+"""Seconds for notices about the stop itself."""
+
     Builds a host from settings and starts it.
 
     Args:
@@ -102,6 +107,7 @@ class RemediatorBootstrap:
         if not initialised(home):
             initialise(settings)
         home.make()
+        anchors = anchors_of(settings, plugins.anchors())
         limits = settings.limits
         state = HostState()
         async with contextlib.AsyncExitStack() as stack:
@@ -110,6 +116,9 @@ class RemediatorBootstrap:
             instance = random.token_hex(6)
             host_lock = HostLock(home.locks, instance)
             stack.callback(host_lock.release)
+            notices = Notices(state, self._all_channels(plugins), clock, journal.durable)
+            anchoring = Anchoring(anchors, journal, clock, notices.tell, home.anchors)
+            await anchoring.check()
             locks = SubjectLocks(home.locks, clock)
             clear_leftovers(home, locks)
             scratch = home.scratch / instance
@@ -142,7 +151,8 @@ class RemediatorBootstrap:
                 concurrency=limits.concurrency,
             )
             await self._announce(journal, state, registry, instance, home)
-            notices = Notices(state, self._all_channels(plugins), clock, journal.durable)
+            anchoring.begin()
+            stack.push_async_callback(_last_heads, anchoring, notices)
             remediator = Remediator(journal, state, registry, world, policy, locks, notices)
             requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
@@ -226,3 +236,9 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+async def _last_heads(anchoring: Anchoring, notices: Notices) -> None:
+    """After the last entry; what there is to say about it can't be sent by those who have stopped already."""
+    await anchoring.stop()
+    await notices.drain(_LAST_WORDS)
+
+

@@ -8,6 +8,7 @@ from typing import Self
 
 from remediation.journal import encoding
 from remediation.journal.store import JournalStore, Row
+from remediation.journal.tree import stored_tree
 from remediation.model.entries import Record
 
 PAGE = 512
@@ -35,6 +36,16 @@ class JournalReader:
     async def head(self) -> tuple[int, str]:
         """Number of entries, and the newest signed checkpoint as stored (not verified here)."""
         return await self._store.head()
+
+    async def root(self, size: int) -> bytes:
+        """
+        The root over the first `size` entries, computed from what is stored, signed or not.
+
+        Raises:
+            ProofError: so many entries are not there, or their tree is damaged.
+
+        """
+        return (await stored_tree(self._store, size)).root()
 
     async def read(
         self, *, after: int = -1, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None

@@ -41,15 +41,17 @@ class Log:
 Report = Callable[[ProblemCode, str], None]
 
 
+def head_of(note: str) -> Checkpoint | None:
+    """What a signed head says, None if it is none; no signature is verified."""
+    try:
+        return Checkpoint.parse(Note.parse(note).text)
+    except NoteError:
+        return None
+
+
 def heads_of(anchored: Anchored) -> list[tuple[str, Checkpoint]]:
     """The well-formed heads of an anchor with what they say; no signature is verified."""
-    found = []
-    for note in anchored.notes:
-        try:
-            found.append((note, Checkpoint.parse(Note.parse(note).text)))
-        except NoteError:
-            continue
-    return found
+    return [(note, head) for note in anchored.notes if (head := head_of(note)) is not None]
 
 
 def judge_anchor(anchored: Anchored, log: Log, report: Report) -> AnchorFinding:
@@ -77,7 +79,7 @@ def judge_anchor(anchored: Anchored, log: Log, report: Report) -> AnchorFinding:
             f"the first {forked} entries are not those whose head {anchored.name} keeps: the log was rewritten",
         )
     if strange is not None:
-        report(ProblemCode.ANCHOR, f"{strange}; the log was signed anew by another key, or the anchor was altered")
+        report(ProblemCode.ANCHOR_KEY, f"{strange}; the log was signed anew by another key, or the anchor was altered")
     if ahead:
         report(
             ProblemCode.BEHIND_ANCHOR,
@@ -85,7 +87,7 @@ def judge_anchor(anchored: Anchored, log: Log, report: Report) -> AnchorFinding:
         )
     if not own and (other := _displaced(heads, log)) is not None:
         report(
-            ProblemCode.ANCHOR,
+            ProblemCode.ANCHOR_KEY,
             f"{anchored.name} keeps heads of {other.origin!r} with {other.size} entries, and none of {log.origin!r}: "
             "another log was put in its place",
         )

@@ -56,7 +56,9 @@ class ProblemCode(Enum):
     HEAD = ("head", ProblemKind.TAMPERING)
     """The log is not a continuation of the head that the verifier was given."""
     ANCHOR = ("anchor", ProblemKind.TAMPERING)
-    """What an anchor keeps contradicts the log."""
+    """An anchor keeps a head of another history of this log, signed by one of its keys."""
+    ANCHOR_KEY = ("anchor-key", ProblemKind.TAMPERING)
+    """An anchor keeps a head of this log that none of its keys signed, or only heads of another log of this host."""
     BEHIND_HEAD = ("behind-head", ProblemKind.ROLLED_BACK)
     """The log is shorter than the head that the verifier was given."""
     BEHIND_ANCHOR = ("behind-anchor", ProblemKind.ROLLED_BACK)
@@ -120,6 +122,7 @@ _OUTSIDE = frozenset(
         ProblemCode.KEYS,
         ProblemCode.HEAD,
         ProblemCode.ANCHOR,
+        ProblemCode.ANCHOR_KEY,
         ProblemCode.BEHIND_HEAD,
         ProblemCode.BEHIND_ANCHOR,
         ProblemCode.BELOW_MINIMUM,

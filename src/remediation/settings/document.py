@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from remediation.errors import ConfigurationError
 from remediation.model.base import Frozen
 from remediation.settings import faults
+from remediation.settings.anchors import Anchors
 from remediation.settings.home import CONFIG_NAME, DEFAULT_HOME, HOME_VARIABLE, Home, absolute, default_keys
 from remediation.settings.tables import (
     Channels,
@@ -57,6 +58,7 @@ class Settings(Frozen):
     """Tables of ``[[jobs]]``: sentinels of kind ``jobs``; see `sentinel_tables`."""
     channels: Channels = Channels()
     keys: Keys = Keys()
+    anchors: Anchors = Anchors()
 
     def __init__(self, **tables: Any) -> None:
         _fill(self, tables, "settings")
@@ -163,6 +165,7 @@ class Settings(Frozen):
             "effects": self.effects.model_copy(update=effects),
             "keys": self.keys.model_copy(update={"dir": absolute(self.keys.dir, base) if self.keys.dir else None}),
         }
+            "anchors": self.anchors.resolved(lambda path: absolute(path, base)),
         # Frozen for everybody else; the fields set here stay marked as they were (a default that was resolved is still a default).
         self.__dict__.update(resolved)
         return self

@@ -118,6 +118,11 @@ class Home:
         Make the folders, readable by their owner only, and a ``.gitignore`` of ``*``; what is there stays as it is.
 
         Raises:
+    @property
+    def anchors(self) -> Path:
+        """What the anchors were given, and which of them fail, by the host's own word: a cache."""
+        return self.root / "anchors.json"
+
             ConfigurationError: the folder holds other things than a home does, or can't be made.
 
         """
