@@ -15,8 +15,8 @@ from remediation import effects
 from remediation.errors import RegistrationError
 from remediation.hooks import PROJECT, Specification
 from remediation.model.text import printable
-from remediation.ports.channel import Channel
 from remediation.ports.anchor import Anchor
+from remediation.ports.channel import Channel
 from remediation.ports.effect import EffectKinds
 from remediation.ports.sentinel import Sentinel
 from remediation.runbook import Runbook
@@ -48,8 +48,6 @@ class Plugins:
         """Channels that plugins bring."""
         return [channel for _, channels in self._results("remediation_channels") for channel in channels]
 
-    def sentinels(self, settings: Settings) -> list[Sentinel[Any]]:
-        """
     def key_providers(self) -> dict[str, KeyProvider]:
         """
         Kinds of places for keys that plugins bring, by name.
@@ -72,6 +70,8 @@ class Plugins:
         """Anchors that plugins bring."""
         return [anchor for _, anchors in self._results("remediation_anchors") for anchor in anchors]
 
+    def sentinels(self, settings: Settings) -> list[Sentinel[Any]]:
+        """
         One sentinel for each configured table.
 
         Raises:

@@ -42,7 +42,6 @@ class Specification:
         return ()
 
     @hookspec
-    @hookspec
     def remediation_key_providers(self) -> Iterable[KeyProvider]:
         """Kinds of places for the signing key, by their `name`."""
         return ()
@@ -52,6 +51,7 @@ class Specification:
         """Anchors (objects) that keep the journal's signed heads outside the home."""
         return ()
 
+    @hookspec
     def remediation_secret_patterns(self) -> Iterable[str]:
         """Regular expressions of secrets to be masked, besides the built-in ones."""
         return ()

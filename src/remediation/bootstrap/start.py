@@ -29,9 +29,9 @@ from remediation.core.lifecycle import RunbookRecord
 from remediation.core.state import HostState
 from remediation.discovery import Plugins, discover
 from remediation.effects import DeclaredDisposable, HostControls
+from remediation.engine.anchoring import Anchoring
 from remediation.engine.channels import CommandChannel, LogChannel
 from remediation.engine.lending import World
-from remediation.engine.anchoring import Anchoring
 from remediation.engine.notices import Notices
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
@@ -55,12 +55,12 @@ from remediation.ports.clock import Clock, SystemClock
 from remediation.settings import Home, Settings
 from remediation.stores.blobs import FileBlobStore
 
-
-class RemediatorBootstrap:
-    """
 _LAST_WORDS = 5.0
 """Seconds for notices about the stop itself."""
 
+
+class RemediatorBootstrap:
+    """
     Builds a host from settings and starts it.
 
     Args:
@@ -104,21 +104,21 @@ _LAST_WORDS = 5.0
         plugins = discover(settings, self._plugins)
         registry = self._registry(plugins)
         sentinels = plugins.sentinels(settings)
+        anchors = anchors_of(settings, plugins.anchors())
         if not initialised(home):
             initialise(settings)
         home.make()
-        anchors = anchors_of(settings, plugins.anchors())
         limits = settings.limits
         state = HostState()
         async with contextlib.AsyncExitStack() as stack:
             journal = await open_journal(home, clock, state=state)
             stack.push_async_callback(journal.close)
-            instance = random.token_hex(6)
-            host_lock = HostLock(home.locks, instance)
-            stack.callback(host_lock.release)
             notices = Notices(state, self._all_channels(plugins), clock, journal.durable)
             anchoring = Anchoring(anchors, journal, clock, notices.tell, home.anchors)
             await anchoring.check()
+            instance = random.token_hex(6)
+            host_lock = HostLock(home.locks, instance)
+            stack.callback(host_lock.release)
             locks = SubjectLocks(home.locks, clock)
             clear_leftovers(home, locks)
             scratch = home.scratch / instance
@@ -232,13 +232,13 @@ _LAST_WORDS = 5.0
                 await journal.append(f"host/{self.settings.host.id}", [entry])
 
 
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 async def _last_heads(anchoring: Anchoring, notices: Notices) -> None:
     """After the last entry; what there is to say about it can't be sent by those who have stopped already."""
     await anchoring.stop()
     await notices.drain(_LAST_WORDS)
 
 
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -57,8 +57,8 @@ class Settings(Frozen):
     jobs: Tables = ()
     """Tables of ``[[jobs]]``: sentinels of kind ``jobs``; see `sentinel_tables`."""
     channels: Channels = Channels()
-    keys: Keys = Keys()
     anchors: Anchors = Anchors()
+    keys: Keys = Keys()
 
     def __init__(self, **tables: Any) -> None:
         _fill(self, tables, "settings")
@@ -163,9 +163,9 @@ class Settings(Frozen):
             "base": base,
             "host": self.host.model_copy(update=host),
             "effects": self.effects.model_copy(update=effects),
+            "anchors": self.anchors.resolved(lambda path: absolute(path, base)),
             "keys": self.keys.model_copy(update={"dir": absolute(self.keys.dir, base) if self.keys.dir else None}),
         }
-            "anchors": self.anchors.resolved(lambda path: absolute(path, base)),
         # Frozen for everybody else; the fields set here stay marked as they were (a default that was resolved is still a default).
         self.__dict__.update(resolved)
         return self

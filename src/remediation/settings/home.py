@@ -109,6 +109,11 @@ class Home:
         return self.keys / "signing.vkey"
 
     @property
+    def anchors(self) -> Path:
+        """What the anchors were given, and which of them fail, by the host's own word: a cache."""
+        return self.root / "anchors.json"
+
+    @property
     def made(self) -> bool:
         """Whether the folder is a home (has an inbox), though perhaps one without a journal yet."""
         return self.inbox.is_dir()
@@ -118,11 +123,6 @@ class Home:
         Make the folders, readable by their owner only, and a ``.gitignore`` of ``*``; what is there stays as it is.
 
         Raises:
-    @property
-    def anchors(self) -> Path:
-        """What the anchors were given, and which of them fail, by the host's own word: a cache."""
-        return self.root / "anchors.json"
-
             ConfigurationError: the folder holds other things than a home does, or can't be made.
 
         """

@@ -51,6 +51,19 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 #command = []                    # run for each notice to people, with the notice as JSON on its standard input
 #log = true                      # write notices to the host's log, too
 
+[anchors]
+# Where the journal's signed heads are kept outside this machine's reach; nobody can rewrite unnoticed what is before one.
+# One table for each; all take every = "1m" (the pace), timeout = "30s" and a name.
+#[[anchors.file]]
+#path = "/mnt/audit/head.note"   # on another disk or machine; its folder must exist
+#history = false                 # true: a line for each head, instead of the newest one only
+#[[anchors.command]]
+#command = ["/usr/local/bin/keep-head"]     # gets the head on its standard input
+#[[anchors.git]]
+#repository = "/srv/heads.git"
+#ref = "refs/remediation/heads"  # one for each host
+#remote = ""                     # pushed to, and read back from
+
 [keys]
 # The signing key and head.note (the newest signed head that left the process): outside the home, backed up apart from it.
 #dir = "~/.local/state/remediation/{id}"    # by default under $XDG_STATE_HOME, if set
@@ -66,19 +79,6 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 #path = "app.db"
 #every = "30s"
 #backups = ["backups/app-*.db"]
-[anchors]
-# Where the journal's signed heads are kept outside this machine's reach; nobody can rewrite unnoticed what is before one.
-# One table for each; all take every = "1m" (the pace), timeout = "30s" and a name.
-#[[anchors.file]]
-#path = "/mnt/audit/head.note"   # on another disk or machine; its folder must exist
-#history = false                 # true: a line for each head, instead of the newest one only
-#[[anchors.command]]
-#command = ["/usr/local/bin/keep-head"]     # gets the head on its standard input
-#[[anchors.git]]
-#repository = "/srv/heads.git"
-#ref = "refs/remediation/heads"  # one for each host
-#remote = ""                     # pushed to, and read back from
-
 
 # Jobs that are run, and whose failures are degradations: one [[jobs]] each.
 #[[jobs]]
