@@ -16,6 +16,8 @@ from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, Jour
 from remediation.model.base import epoch_ms
 from remediation.model.entries import DegradationCleared, DegradationCoalesced, DegradationReported, Entry, IncidentSettled
 from remediation.model.events import DegradationEvent, Provenance, fingerprint
+from remediation.model.redaction import Redactor
+from remediation.model.redaction.journaled import identity, redacted_event
 from remediation.ports.clock import Clock
 from remediation.ports.journal import NO_STREAM, Journal
 
@@ -58,12 +60,14 @@ class Intake:
         policy: Policy,
         clock: Clock,
         handled: Callable[[DegradationEvent, Provenance], bool],
+        redactor: Redactor,
     ) -> None:
         self._journal = journal
         self._state = state
         self._policy = policy
         self._clock = clock
         self._handled = handled
+        self._redactor = redactor
         self._counts: dict[str, Counted] = {}
         self._log = structlog.get_logger("remediation.intake")
 
@@ -82,6 +86,8 @@ class Intake:
 
         """
         now = epoch_ms(self._clock.now())
+        # First of all: what is masked in a subject is not part of its identity either.
+        event = redacted_event(self._redactor, event)
         if event.observed_at is None or not 0 <= event.observed_at <= now:
             # A reporter whose clock is ahead would otherwise go on contradicting everything that happens until then.
             event = event.model_copy(update={"observed_at": now})
@@ -116,7 +122,7 @@ class Intake:
 
     async def clear(self, code: str, subsystem: str, subject: str, summary: str = "", *, observed_at: int | None = None) -> None:
         """The reporter no longer sees the degradation. Costs nothing when no incident of it is open or held."""
-        incident = self._state.open_or_held(fingerprint(code, subsystem, subject))
+        incident = self._state.open_or_held(fingerprint(code, subsystem, identity(self._redactor, subject)))
         if incident is None:
             return
         observed = observed_at if observed_at is not None else epoch_ms(self._clock.now())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 from remediation.core import gate as gating
 from remediation.core import progress
@@ -23,6 +24,7 @@ from remediation.model.entries import (
     PauseStarted,
 )
 from remediation.model.plan import PlanRecord
+from remediation.model.redaction.plans import secrets_of, without_secrets
 from remediation.model.runbook import Finding
 from remediation.ports.world import Touches
 
@@ -52,13 +54,16 @@ async def judge(
     """
     spec, staff, incident = registered.spec, session.staff, session.case.incident
     consented = approval.granted_by if approval is not None else _within_bounds(session, earlier, plan)
+    held = secrets_of(staff.world.redactor, plan)
+    if held:
+        plan = without_secrets(staff.world.redactor, plan)  # refused as it is, and recorded only to be read
 
     def judged() -> GateRecord:
         now = staff.now()
         situation = staff.policy.situation(
             staff.state, incident, spec.id, registered.code_digest, now=now, first=plan.stage == 0, approved_by=consented
         )
-        return gating.gate(plan, finding.confidence, spec, situation, now=now)
+        return gating.gate(plan, finding.confidence, spec, replace(situation, secrets=held), now=now)
 
     seen = staff.state.position
     record = judged()

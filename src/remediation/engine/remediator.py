@@ -68,7 +68,7 @@ class Remediator:
         self._locks = locks
         self._notices = notices
         self._schedule = Schedule(self._treat, policy.concurrency, world.clock)
-        self.intake = Intake(self.journal, state, policy, world.clock, self._handled)
+        self.intake = Intake(self.journal, state, policy, world.clock, self._handled, world.redactor)
         self._staff = Staff(
             self.journal, state, registry, world, policy, self._past, self._keep, self.intake, self._schedule.doze, self._health
         )

@@ -11,9 +11,13 @@ from typing import Any
 from remediation.errors import JournalDamaged, NotCanonical
 from remediation.journal.store import Row
 from remediation.model.entries import Entry, EntryHead, PayloadErased, Record, decode
+from remediation.model.redaction import Redactor
+from remediation.model.redaction import Redactor
+from remediation.model.redaction.journaled import redacted
 from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, payload_digest
 
 STREAM_CAP = 512
+_BUILTIN = Redactor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +30,15 @@ class Draft:
     payload: str
 
 
-def draft(entry: Entry) -> Draft:
+def draft(entry: Entry, redactor: Redactor = _BUILTIN) -> Draft:
     """
-    Encode `entry`'s body and commit to it.
+    Mask the secrets of `entry`, encode its body and commit to it.
 
     Raises:
         NotCanonical: outside the JSON domain, or larger than 256 KiB.
 
     """
+    entry = redacted(redactor, entry)
     body = entry.body()
     if len(body) > MAX_BODY_BYTES:
         raise NotCanonical(

@@ -20,6 +20,7 @@ from remediation.journal.reading import POLL, JournalReader
 from remediation.journal.store import JournalStore, StreamTaken
 from remediation.journal.tree import SignedTree
 from remediation.model.entries import Entry, Position, Record
+from remediation.model.redaction import Redactor
 from remediation.ports.clock import Clock
 from remediation.ports.journal import ANY, Expected, Fold, Guard
 
@@ -41,6 +42,8 @@ class IntentJournal(JournalReader):
         self._lock = lock
         self._head = head
         self._actor = actor
+        self.redactor = Redactor()
+        """Masks the secrets of each entry before anything else is done with it; a host gives it what it knows."""
         self._folds = folds
         self._queue: list[Request] = []
         self._wake = asyncio.Event()
@@ -151,7 +154,7 @@ class IntentJournal(JournalReader):
         if not entries or not stream or len(stream) > encoding.STREAM_CAP:
             raise NotCanonical(f"an append needs entries and a stream of 1 to {encoding.STREAM_CAP} characters")
         encoding.check_texts(stream, actor or None, causation, correlation, event_id)
-        drafts = [encoding.draft(entry) for entry in entries]
+        drafts = [encoding.draft(entry, self.redactor) for entry in entries]
         future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         frame = (actor or self._actor, causation, correlation)
         self._queue.append(Request(stream, drafts, expected, guard, frame, event_id, future, erases))

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from remediation.model.events import DegradationEvent
 from remediation.model.redaction.redactor import Redactor
-from remediation.model.text import SUMMARY_CAP, capped, capped_identity, clamp_json, clean_key
+from remediation.model.text import SUMMARY_CAP, capped, capped_identity, clamp_json, clean_key, wellformed
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -48,6 +48,11 @@ def redacted_event(redactor: Redactor, event: DegradationEvent) -> DegradationEv
     if tainted != event.tainted:
         changes["tainted"] = tainted
     return event.model_copy(update=changes) if changes else event
+
+
+def identity(redactor: Redactor, subject: str) -> str:
+    """`subject` as it stands in events after `redacted_event`."""
+    return capped_identity(redactor.credentials(capped_identity(wellformed(subject))))
 
 
 def redacted(redactor: Redactor, value: M) -> M:

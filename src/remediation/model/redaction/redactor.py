@@ -18,6 +18,7 @@ _SHORT = 256
 _DEPTH = 64
 _CUT = re.compile(r"… \[[0-9]+ characters, cut\]")
 _LEAST = 5
+_PROSE = re.compile(r"\A(?!/).*\s", re.DOTALL)
 _INVISIBLE = re.compile(
     "[\xad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
 )
@@ -93,7 +94,8 @@ class Redactor:
         secret themselves; booleans and null are no secrets.
 
         Args:
-            typed: Somebody reads it back into a typed value and acts on it: what is no text keeps its type, and personal data stays.
+            typed: Somebody reads it back into a typed value and acts on it: what is no text keeps its type, and personal data stays in
+                paths and single words.
 
         """
         return self._json(value, typed, _DEPTH)
@@ -140,7 +142,7 @@ class Redactor:
 
     def _json(self, value: Any, typed: bool, depth: int) -> Any:
         if isinstance(value, str):
-            return self.credentials(value) if typed else self.text(value)
+            return self.credentials(value) if typed and not _PROSE.search(value) else self.text(value)
         if depth == 0 and isinstance(value, dict | list | tuple):
             return masked("depth")
         if isinstance(value, dict):
