@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support import stories
 from tests.support.appending import Writers
+from tests.support.ground import in_memory
 from tests.support.hosts import broken, runbook
 from tests.support.journals import audit, entries_of, home_settings, make_home, opened, until
 from tests.support.written_journal import remediation
@@ -385,10 +386,13 @@ async def test_a_host_heals_what_was_carried_over_once_a_person_resumes(tmp_path
 
 @pytest.mark.crash
 @pytest.mark.parametrize("loss", ["behind", "no head", "no database"])
-def test_a_kill_between_any_two_steps_leaves_something_that_the_next_run_finishes(
-    tmp_path: Path, writers: Writers, loss: str
-) -> None:
+def test_a_kill_between_any_two_steps_leaves_something_that_the_next_run_finishes(writers: Writers, loss: str) -> None:
     """Until it is finished nothing else opens the journal, or makes a new one."""
+    with in_memory("recover") as folder:
+        _kill_and_finish(folder, writers, loss)
+
+
+def _kill_and_finish(tmp_path: Path, writers: Writers, loss: str) -> None:
     template = make_home(tmp_path / "template")
     found = incident("OPEN")
     if loss == "behind":

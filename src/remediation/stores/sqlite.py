@@ -176,7 +176,7 @@ class SqliteJournalStore:
             "SELECT coalesce((SELECT max(seq) FROM entry), -1) + 1, (SELECT note FROM checkpoint ORDER BY size DESC LIMIT 1)"
         )
         size, note = rows[0]
-        if note is None:
+        if not isinstance(note, str):
             raise JournalDamaged(f"{self._path} holds no checkpoint")
         return size, note
 
@@ -208,23 +208,28 @@ class SqliteJournalStore:
             where.append(f"e.type IN ({', '.join('?' * len(types))})")
             parameters += types
         sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-        return await self._with_erasures([Row(*row) for row in await self._query(sql, (*parameters, limit))])
+        return await self._with_erasures([_row(*row) for row in await self._query(sql, (*parameters, limit))])
 
     async def leaves(self, start: int, stop: int) -> list[bytes]:
-        return [
-            row[0] for row in await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))
-        ]
+        rows = await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))
+        if not all(isinstance(leaf, bytes) for (leaf,) in rows):
+            raise JournalDamaged(f"{self._path}: an entry from {start} on has no leaf; run `remediation journal verify`")
+        return [leaf for (leaf,) in rows]
 
     async def tiles(self, wanted: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], bytes]:
         found = {}
         for level, n in wanted:
             for (data,) in await self._query("SELECT data FROM tile WHERE level = ? AND n = ?", (level, n)):
-                found[level, n] = data
+                found[level, n] = data if isinstance(data, bytes) else b""
         return found
 
     async def checkpoint(self, size: int) -> str | None:
         rows = await self._query("SELECT note FROM checkpoint WHERE size = ?", (size,))
         return rows[0][0] if rows else None
+
+    async def rotations(self) -> list[Row]:
+        # The type is written out, so that SQLite knows that the partial index will do.
+        return [_row(*row) for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.type = 'key.rotated' ORDER BY e.seq")]
 
     async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
         lengths = dict.fromkeys(streams, 0)
@@ -239,7 +244,7 @@ class SqliteJournalStore:
         for some in _batches(ids, 500):
             marks = ", ".join("?" * len(some))
             for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.event_id IN ({marks})", tuple(some)):
-                found[row[1]] = Row(*row)
+                found[row[1]] = _row(*row)
         return found
 
     async def _with_erasures(self, rows: list[Row]) -> list[Row]:
@@ -251,7 +256,7 @@ class SqliteJournalStore:
         for some in _batches(erased, 500):
             marks = ", ".join("?" * len(some))
             sql = f"SELECT x.seq, {_COLUMNS} FROM erasure x JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = e.seq WHERE x.seq IN ({marks})"  # noqa: S608, E501 - constants and marks only
-            sayings.update({seq: Row(*row) for seq, *row in await self._query(sql, tuple(some))})
+            sayings.update({seq: _row(*row) for seq, *row in await self._query(sql, tuple(some))})
         return [replace(row, erasure=sayings.get(row.seq)) if row.body is None else row for row in rows]
 
     async def flush(self) -> bool:
@@ -293,11 +298,24 @@ class SqliteJournalStore:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> Exception:
-        if isinstance(error, sqlite3.DatabaseError) and re.search("malformed|not a database|corrupt", str(error)):
+        if isinstance(error, sqlite3.DatabaseError) and re.search("malformed|not a database|corrupt|decode", str(error)):
             return JournalDamaged(f"{self._path} is damaged ({error}); `remediation journal verify` says what is still proven")
         return JournalUnavailable(
             f"the journal {self._path} can't be used: {error}. Nothing more is applied until it can; check disk space and permissions"
         )
+
+
+def _row(*columns: Any) -> Row:
+    """A row whose values are of the kinds that the tables promise: in a damaged file they may be of any."""
+    stream_seq, leaf, salt, body = columns[3], *columns[6:9]
+    if (
+        type(leaf) is not bytes
+        or type(stream_seq) is not int
+        or not isinstance(salt, bytes | None)
+        or not isinstance(body, bytes | None)
+    ):
+        raise JournalDamaged(f"entry {columns[0]} can't be read: the database is damaged; run `remediation journal verify`")
+    return Row(*columns)
 
 
 def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
