@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from remediation import effects
 from remediation.errors import RegistrationError
 from remediation.hooks import PROJECT, Specification
+from remediation.model.redaction import Rule
+from remediation.model.redaction.foreign import rule_of
 from remediation.model.text import printable
 from remediation.ports.anchor import Anchor
 from remediation.ports.channel import Channel
@@ -69,6 +71,24 @@ class Plugins:
     def anchors(self) -> list[Anchor]:
         """Anchors that plugins bring."""
         return [anchor for _, anchors in self._results("remediation_anchors") for anchor in anchors]
+
+    def secret_rules(self) -> list[Rule]:
+        """
+        What plugins say of the form of secrets.
+
+        Raises:
+            RegistrationError: an expression can't be used; it names the plugin and the reason.
+
+        """
+        rules = []
+        for plugin, expressions in self._results("remediation_secret_patterns"):
+            for expression in expressions:
+                try:
+                    rules.append(rule_of(expression))
+                except ValueError as error:
+                    shown = printable(str(expression))[:200]
+                    raise RegistrationError(f"plugin {plugin}: remediation_secret_patterns: {shown!r} {error}") from error
+        return rules
 
     def sentinels(self, settings: Settings) -> list[Sentinel[Any]]:
         """

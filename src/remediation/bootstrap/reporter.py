@@ -7,6 +7,8 @@ import os
 from remediation.journal.inbox import Inbox
 from remediation.model.base import epoch_ms
 from remediation.model.events import DegradationEvent
+from remediation.model.redaction import Redactor
+from remediation.model.redaction.journaled import redacted_event
 from remediation.ports.clock import SystemClock
 from remediation.settings import Home
 
@@ -15,11 +17,13 @@ class Reporter:
     """
     Reports degradations from any process and thread: needs no key and no running host.
 
-    A report is durable in the home's inbox when `report` returns; a host takes it from there, also if it starts later.
+    A report is durable in the home's inbox when `report` returns; a host takes it from there, also if it starts later. Secrets of the
+    built-in classes are masked before; those that only the host knows (its vault, plugins' patterns) when it takes the report in.
     """
 
     def __init__(self, home: Home | str | os.PathLike[str]) -> None:
         self._home = home if isinstance(home, Home) else Home.locate(home)
+        self._redactor = Redactor()
 
     def report(self, event: DegradationEvent) -> str:
         """
@@ -32,4 +36,5 @@ class Reporter:
         now = epoch_ms(SystemClock().now())
         if event.observed_at is None:
             event = event.model_copy(update={"observed_at": now})
+        event = redacted_event(self._redactor, event)
         return Inbox(self._home.inbox).put("report", event.model_dump(mode="json"), at=now)

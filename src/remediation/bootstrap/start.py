@@ -50,6 +50,7 @@ from remediation.model.entries import (
 from remediation.model.entries import (
     HostStopped as StoppedEntry,
 )
+from remediation.model.redaction import Redactor
 from remediation.ports.channel import Channel
 from remediation.ports.clock import Clock, SystemClock
 from remediation.settings import Home, Settings
@@ -83,6 +84,8 @@ class RemediatorBootstrap:
     ) -> None:
         self.settings = settings
         self.controls = HostControls()
+        self.redactor = Redactor(values=(secrets or {}).values())
+        """Masks secrets in all that is journaled; once the host starts, also those that plugins describe. For the program's own log."""
         self._plugins = tuple(plugins)
         self._clock = clock or SystemClock()
         self._secrets = dict(secrets or {})
@@ -102,6 +105,7 @@ class RemediatorBootstrap:
         """
         settings, home, clock = self.settings, self.settings.home, self._clock
         plugins = discover(settings, self._plugins)
+        self.redactor = Redactor(values=self._secrets.values(), rules=plugins.secret_rules())
         registry = self._registry(plugins)
         sentinels = plugins.sentinels(settings)
         anchors = anchors_of(settings, plugins.anchors())
@@ -113,6 +117,7 @@ class RemediatorBootstrap:
         async with contextlib.AsyncExitStack() as stack:
             journal = await open_journal(home, clock, state=state)
             stack.push_async_callback(journal.close)
+            journal.redactor = self.redactor
             notices = Notices(state, self._all_channels(plugins), clock, journal.durable)
             anchoring = Anchoring(anchors, journal, clock, notices.tell, home.anchors)
             await anchoring.check()
@@ -140,6 +145,7 @@ class RemediatorBootstrap:
                 secrets=self._secrets,
                 host_descriptor=host_lock.descriptor,
                 instance=instance,
+                redactor=self.redactor,
             )
             policy = Policy(
                 profile=settings.gate.profile,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
 from remediation.cli.output import is_terminal
+from remediation.model.redaction import Redactor
 from remediation.model.text import printable
 
 
-def configure(stream: TextIO, *, json: bool) -> None:
-    """Send the package's log to `stream`: JSON lines if asked for, else ``time level event key=value …``; coloured on a terminal."""
+def configure(stream: TextIO, *, json: bool, redactor: Callable[[], Redactor] = Redactor) -> None:
+    """
+    Send the package's log to `stream`: JSON lines if asked for, else ``time level event key=value …``; coloured on a terminal.
+
+    Secrets are masked by what `redactor` returns, which is asked for each line: a host learns of more while it starts.
+    """
     renderer: Any
     if json:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=True)
@@ -26,6 +31,7 @@ def configure(stream: TextIO, *, json: bool) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             # Without the values of variables: those may be secrets.
             structlog.processors.format_exc_info,
+            masking(redactor),
             _clean,
             renderer,
         ],
@@ -33,6 +39,20 @@ def configure(stream: TextIO, *, json: bool) -> None:
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=False,
     )
+
+
+def masking(redactor: Callable[[], Redactor]) -> structlog.typing.Processor:
+    """A processor that masks secrets in all values of a line; it goes behind what formats exceptions, and before what renders."""
+
+    def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        known = redactor()
+        for key, value in known.json(dict(event)).items():
+            # Of values that are no JSON, what a renderer would write counts.
+            plain = value is None or isinstance(value, str | int | float | dict | list)
+            event[key] = value if plain else known.text(str(value))
+        return event
+
+    return mask
 
 
 def _clean(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

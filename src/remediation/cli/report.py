@@ -35,7 +35,7 @@ def report(
     Publish a degradation, and print its id.
 
     It is durable when the command ends with 0. The host takes it in at once, or when it runs next; equal code, subsystem and
-    subject are one incident.
+    subject are one incident. Keys, tokens and passwords in what you write are masked first.
 
     \b
     Examples:
@@ -49,6 +49,8 @@ def report(
 
     from remediation.journal.inbox import Inbox
     from remediation.model.events import DegradationEvent
+    from remediation.model.redaction import Redactor
+    from remediation.model.redaction.journaled import redacted_event
 
     now = round(time.time() * 1000)
     fields: dict[str, Any] = {"code": code, "subsystem": subsystem, "subject": subject, "severity": severity, "summary": summary}
@@ -62,6 +64,7 @@ def report(
         output.fail(wrong, output.ExitCode.WRONG_USE)
     if evidence and event.evidence.keys() == {"text"}:
         output.note("the evidence is not JSON; it is kept as text")
+    event = redacted_event(Redactor(), event)
     id_ = Inbox(existing_home(home).inbox).put("report", event.model_dump(mode="json"), at=now)
     if json:
         output.say_json({"id": id_, "fingerprint": event.fingerprint})

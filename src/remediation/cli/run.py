@@ -44,8 +44,8 @@ def run(
     from remediation.cli.logs import configure
     from remediation.settings import Settings
 
-    configure(sys.stderr, json=json)
     boot = RemediatorBootstrap(Settings.of(existing_home(home)))
+    configure(sys.stderr, json=json, redactor=lambda: boot.redactor)
     if once:
         _show(asyncio.run(hosting.once(boot)), json)
     else:

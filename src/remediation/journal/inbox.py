@@ -25,9 +25,11 @@ from typing import Any
 
 from remediation.errors import JournalUnavailable, NotCanonical
 from remediation.model.base import new_id
+from remediation.model.redaction import Redactor
 from remediation.model.text import SUMMARY_CAP, capped, printable
 
 MESSAGE_CAP = 1024 * 1024
+_REDACTOR = Redactor()
 _NAME = re.compile(r"([0-9]{20})-([0-9a-f]{32})\.json")
 _FAULTS = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV}
 """What opening says of a file that can't be a message: a link, one that nobody lets us read, a socket."""
@@ -65,7 +67,7 @@ class Inbox:
 
         Args:
             kind: ``report``, ``close``, ``reopen``, ``pause``, ``resume``, …
-            document: JSON values.
+            document: JSON values. In a ``reason`` secrets are masked; who leaves a report masks those in it.
             at: Milliseconds since 1970 UTC; messages are read in this order, those of one process and millisecond in that of
                 its calls.
 
@@ -75,6 +77,8 @@ class Inbox:
 
         """
         id_ = new_id()
+        if isinstance(document.get("reason"), str):
+            document = document | {"reason": _REDACTOR.text(document["reason"])}
         try:
             data = json.dumps({"v": 1, "kind": kind, "document": document}, ensure_ascii=True, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -131,7 +135,7 @@ class Inbox:
             if not os.path.lexists(aside):
                 break
             aside = folder / f"{path.name}.{number}"
-        aside.with_name(f"{aside.name}.reason").write_text(printable(capped(reason, SUMMARY_CAP)) + "\n", "utf-8")
+        aside.with_name(f"{aside.name}.reason").write_text(printable(capped(_REDACTOR.text(reason), SUMMARY_CAP)) + "\n", "utf-8")
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, aside)
 
