@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from remediation.anchors.command import CommandAnchor
 from remediation.anchors.file import FileAnchor
 from remediation.anchors.git import GitAnchor
+from remediation.discovery import discover
 from remediation.errors import RegistrationError
+from remediation.hooks import PROJECT
 from remediation.model.text import capped, printable
 from remediation.ports.anchor import Anchor
 from remediation.proof.anchored import Anchored
@@ -41,6 +44,18 @@ def anchors_of(settings: Settings, brought: Iterable[Anchor] = ()) -> list[Ancho
             raise RegistrationError(f"there are two anchors named {printable(anchor.name)!r}; give one another name")
         seen.add(anchor.name)
     return anchors
+
+
+def configured_anchors(settings: Settings) -> list[Anchor]:
+    """
+    All anchors of a home, for a command that reads them: plugins are loaded only if there are any.
+
+    Raises:
+        RegistrationError: a plugin can't be loaded, or see `anchors_of`.
+
+    """
+    some = settings.host.plugins or (settings.host.autoload is not False and importlib.metadata.entry_points(group=PROJECT))
+    return anchors_of(settings, discover(settings).anchors() if some else ())
 
 
 def _shared(table: AnchorTable) -> dict[str, Any]:

@@ -14,6 +14,11 @@ from remediation.settings.home import Home
 
 if TYPE_CHECKING:
     from remediation.proof import Verification
+    from remediation.proof.anchored import Anchored
+    from remediation.settings import Settings
+
+_ANCHOR_SECONDS = 20.0
+"""How long any anchor may take to be read."""
 
 _SOURCES = {
     "home": "The key was taken from the home itself. Give --vkey, kept elsewhere, to prove it to others.",
@@ -135,7 +140,8 @@ def _verify_kept(file: Path, vkeys: list[str], *, origin: str | None, head: str 
 def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str | None, min_size: int) -> Verification:
     from remediation.stores.auditing import verify_journal
 
-    keys = _keys(home, needed=not vkeys)
+    settings = _settings(home, needed=not vkeys)
+    keys = settings.home if settings is not None else None
     try:
         return verify_journal(
             home.journal,
@@ -145,9 +151,28 @@ def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str 
             head=head,
             known_head=_known_head(keys),
             min_size=min_size,
+            anchors=_anchored(settings) if settings is not None else (),
         )
     except JournalDamaged as error:
         return _unreadable(error, by_argument=bool(vkeys))
+
+
+def _anchored(settings: Settings) -> list[Anchored]:
+    """What the home's anchors keep; those that can't be read are told of, and prove nothing."""
+    import asyncio
+
+    from remediation.bootstrap.anchors import configured_anchors, read_anchors
+    from remediation.model.text import printable
+
+    try:
+        anchors = configured_anchors(settings)
+    except ConfigurationError as error:
+        output.note(f"The anchors were not asked: {error}")
+        return []
+    found, silent = asyncio.run(read_anchors(anchors, _ANCHOR_SECONDS))
+    for name, why in silent.items():
+        output.note(f"The anchor {printable(name)} was not asked: {why}.")
+    return found
 
 
 def _unreadable(error: JournalDamaged, *, by_argument: bool) -> Verification:
@@ -168,12 +193,12 @@ def _unreadable(error: JournalDamaged, *, by_argument: bool) -> Verification:
     )
 
 
-def _keys(home: Home, *, needed: bool) -> Home | None:
-    """The home with the place of its keys; `None` where its settings can't tell, if that is enough."""
+def _settings(home: Home, *, needed: bool) -> Settings | None:
+    """The settings of the home, which tell of its keys and anchors; `None` where they can't be used, if a key was given."""
     from remediation.settings import Settings
 
     try:
-        return Settings.of(home).home
+        return Settings.of(home)
     except ConfigurationError:
         if needed:
             raise
@@ -213,17 +238,26 @@ def _show(verdict: Verification, json: bool) -> None:
             "root": verdict.root or "unknown",
             "log": verdict.origin or "unknown",
             "key": verdict.key or "none that is believed",
+            "consistent": "yes" if verdict.consistent else "no",
+            "signed": _up_to(verdict.signed),
+            "anchored": _up_to(verdict.anchored, f", by {verdict.anchored_by}" if verdict.anchored_by else ""),
+            "not anchored": f"the last {verdict.unanchored}" if verdict.unanchored else "none",
             "erased bodies": verdict.erased,
         }
     )
     for problem in verdict.problems:
-        output.say(f"{problem.kind.replace('_', ' ')}: {problem.message}")
+        where = f" (from entry {problem.seq} on)" if problem.seq is not None else ""
+        output.say(f"{problem.kind.replace('_', ' ')}: {problem.message}{where}")
     if verdict.unlisted:
         output.say(f"… and {verdict.unlisted} more problems")
     if not verdict.ok:
         output.say(f"The first {verdict.proven} entries are proven.")
     if verdict.key_source in _SOURCES:
         output.note(_SOURCES[verdict.key_source])
+
+
+def _up_to(number: int, more: str = "") -> str:
+    return f"the first {number}{more}" if number else "none"
 
 
 def _code(verdict: Verification) -> output.ExitCode:
