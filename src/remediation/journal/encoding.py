@@ -12,7 +12,6 @@ from remediation.errors import JournalDamaged, NotCanonical
 from remediation.journal.store import Row
 from remediation.model.entries import Entry, EntryHead, PayloadErased, Record, decode
 from remediation.model.redaction import Redactor
-from remediation.model.redaction import Redactor
 from remediation.model.redaction.journaled import redacted
 from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, payload_digest
 
