@@ -19,6 +19,9 @@ from remediation.proof.anchored import Anchored
 from remediation.settings import Settings
 from remediation.settings.anchors import AnchorTable
 
+NO_READING_BACK = "it can't be read back"
+"""Said of an anchor of a kind that can't be."""
+
 
 def anchors_of(settings: Settings, brought: Iterable[Anchor] = ()) -> list[Anchor]:
     """
@@ -79,7 +82,7 @@ async def read_anchors(anchors: Sequence[Anchor], seconds: float) -> tuple[list[
             return f"it did not answer within {min(seconds, anchor.timeout):g} s"
         except Exception as error:
             return capped(printable(f"{error}" or type(error).__name__), 500)
-        return "it can't be read back" if notes is None else Anchored(anchor.name, tuple(notes))
+        return NO_READING_BACK if notes is None else Anchored(anchor.name, tuple(notes))
 
     answers = await asyncio.gather(*(read(anchor) for anchor in anchors))
     found = [answer for answer in answers if isinstance(answer, Anchored)]

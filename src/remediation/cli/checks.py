@@ -17,6 +17,7 @@ from typing import Literal
 
 import remediation
 from remediation.cli import reading
+from remediation.cli.anchor_checks import look_at_anchors
 from remediation.core.state import HostState
 from remediation.discovery import discover
 from remediation.errors import RemediationError
@@ -73,6 +74,8 @@ def examine(home: Home) -> Iterator[Finding]:
         yield Finding("problem", "journal", str(error), "remediation journal verify")
         return
     yield from _journal(home, settings, state)
+    if settings is not None:
+        yield from (Finding(level, "anchors", message, mend) for level, message, mend in look_at_anchors(settings))
     host = reading.running(home, state.instances)
     yield from _host(host, state)
     yield from _inbox(home, host)
