@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from tests.support.folding import NOW, Ledger, event, finished, planned
 
-from remediation.core.intake import STORM_SUBJECT, Coalesce, Open, decide_report
+from remediation.core.intake import Coalesce, Open, decide_report
 from remediation.core.state import HostState
+from remediation.core.tallies import STORM_SUBJECT
 from remediation.model import entries
 from remediation.model.runbook import Level
 
@@ -303,7 +304,7 @@ def test_only_first_stages_that_may_proceed_are_changes() -> None:
     ledger.tell(incident, planned("a1", plan=plan(effect("a1:1:0"), stage=1)))
     ledger.tell(incident, planned("a2", decision="observe"))
     ledger.tell(incident, planned("a3", decision="ask"))
-    assert ledger.state.changes.used(NOW) == 1
+    assert ledger.state.tallies.changes.used(NOW) == 1
 
 
 # -- the same, however often -----------------------------------------------------------------------------------------------------
@@ -331,7 +332,7 @@ def known(state: HostState) -> dict[str, Any]:
         "past",
         "forgotten",
         "fenced",
-        "changes",
+        "tallies",
         "runbooks",
         "pause",
         "instances",

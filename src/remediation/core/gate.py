@@ -38,6 +38,12 @@ class Situation:
     """Milliseconds since 1970 UTC; 0 for none."""
     changes_left: int = 1
     """Changes still allowed in the current hour."""
+    runbook_free_at: int = 0
+    """When the runbook may begin a change again, milliseconds since 1970 UTC; 0 for now."""
+    storm_until: int = 0
+    """When the storm of this code ends at the earliest; 0 for no storm."""
+    held_back: str = ""
+    """Why it must wait for others: too few healthy in its group, or too many act at once; empty if it need not."""
     first_stage: bool = True
     secrets: str = ""
     """Where the redactor fired in the plan."""
@@ -66,6 +72,12 @@ def gate(plan: PlanRecord, confidence: int, spec: RunbookSpec, situation: Situat
     return _decided([_lifted(row, situation) for row in rows])
 
 
+def asks_for_trust(record: GateRecord) -> bool:
+    """Whether the profile is all that keeps the plan from acting: trust beyond it would let it."""
+    asking = {reason.row for reason in record.reasons if reason.decision == "ask"}
+    return record.decision == "ask" and asking == {"profile"}
+
+
 def _lifted(row: Row, situation: Situation) -> Row:
     """A row that asks, answered: consent lifts each of them, trust only that of the profile. Nothing else is ever lifted."""
     name, decision, reason, until = row
@@ -85,6 +97,17 @@ def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:
         yield "fence", "refuse", f"the subject is fenced: a revert failed in incident {situation.fenced_by}", 0
     if situation.cooldown_until > now:
         yield "cooldown", "wait", "the subject was changed a short while ago", situation.cooldown_until
+    if situation.first_stage and situation.runbook_free_at > now:
+        yield (
+            "runbook-rate",
+            "wait",
+            "the runbook made as many changes as [limits] runbook_changes allows",
+            situation.runbook_free_at,
+        )
+    if situation.first_stage and situation.storm_until > now:
+        yield "storm", "wait", "many subjects of this code are degraded at once: a common cause is likely", situation.storm_until
+    if situation.first_stage and situation.held_back:
+        yield "held-back", "wait", situation.held_back, 0
     if situation.first_stage and situation.changes_left <= 0 and not situation.paused:
         # The first one beyond the limit is given to people and pauses the rest, which then waits.
         yield "change-rate", "refuse", "as many changes were made in the last hour as [limits] changes_per_hour allows", 0

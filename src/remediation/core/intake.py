@@ -7,10 +7,9 @@ from typing import Literal
 
 from remediation.core.incident import Incident
 from remediation.core.state import HostState
+from remediation.core.tallies import STORM_SUBJECT
 from remediation.model.base import Severity
 from remediation.model.events import DegradationEvent, fingerprint
-
-STORM_SUBJECT = "(storm)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +29,23 @@ class Coalesce:
     severity: Severity
 
 
-def decide_report(state: HostState, event: DegradationEvent, *, storm_subjects: int) -> Open | Coalesce:
-    """What to do with a report; `event.observed_at` is set."""
+def decide_report(
+    state: HostState, event: DegradationEvent, *, storm_subjects: int, storm_exit_ms: int = 0, now: int = 0
+) -> Open | Coalesce:
+    """
+    What to do with a report; `event.observed_at` is set.
+
+    Args:
+        storm_subjects: Open incidents of one code beyond which new subjects fold into one storm incident.
+        storm_exit_ms: A storm ends only when for so long no subject beyond the cap was heard of, and the incidents are fewer than that.
+        now: Milliseconds since 1970 UTC.
+
+    """
     known = state.open_or_held(event.fingerprint)
     if known is not None:
         return _coalesce(known, event)
-    if state.open_by_code.get(event.code, 0) >= storm_subjects:
+    heard = state.tallies.storms.get(event.code)
+    if state.open_by_code.get(event.code, 0) >= storm_subjects or (heard is not None and now - heard < storm_exit_ms):
         storm = state.open_or_held(fingerprint(event.code, event.subsystem, STORM_SUBJECT))
         if storm is not None:
             return _coalesce(storm, event)

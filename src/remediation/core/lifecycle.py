@@ -16,6 +16,7 @@ from remediation.model.entries import (
     RunbookRegistered,
     RunbookReleased,
 )
+from remediation.model.runbook import Radius
 
 State = Literal["registered", "live", "degraded", "quarantined", "deprecated"]
 WEEK = 7 * 24 * 3_600_000
@@ -38,6 +39,8 @@ class RunbookRecord:
     healed: int = 0
     failed: int = 0
     inconclusive: int = 0
+    clean: int = 0
+    """Verified heals whose plans reached no further than the process, since the last failed verdict, fault, quarantine or new code."""
     faults: int = 0
     last_fault: str = ""
     failures: tuple[tuple[int, str], ...] = field(default=())
@@ -54,7 +57,7 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> Ru
             state: State = "quarantined" if known.state == "quarantined" else "registered"
             why = "first seen" if not known.code_digest else "new code" if known.code_digest != entry.code_digest else "taken back"
             known = replace(known, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec)
-            return replace(known, state=state, promoted_by="", why=why, changed_at=at)
+            return replace(known, state=state, promoted_by="", why=why, changed_at=at, clean=0)
         case RunbookPromoted():
             # A promotion is for exactly the code that it names, and a quarantine is ended by a release only.
             if known.state == "quarantined" or entry.code_digest != known.code_digest:
@@ -66,11 +69,11 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> Ru
                 return known
             return replace(known, state="degraded", why=entry.reason, changed_at=at)
         case RunbookQuarantined():
-            return replace(known, state="quarantined", why=f"quarantined by {entry.by}: {entry.reason}", changed_at=at)
+            return replace(known, state="quarantined", why=f"quarantined by {entry.by}: {entry.reason}", changed_at=at, clean=0)
         case RunbookReleased():
             return replace(known, state="registered", why=f"released by {entry.by}", failures=(), changed_at=at)
         case RunbookFaulted():
-            return replace(known, faults=known.faults + 1, last_fault=f"{entry.step}: {entry.error}")
+            return replace(known, faults=known.faults + 1, clean=0, last_fault=f"{entry.step}: {entry.error}")
     return known
 
 
@@ -88,8 +91,18 @@ def learn(records: dict[str, RunbookRecord], incident: Incident, entry: AttemptF
             healed=known.healed + (entry.outcome == "healed"),
             failed=known.failed + (entry.outcome == "failed"),
             inconclusive=known.inconclusive + (entry.outcome == "inconclusive"),
+            clean=_clean(known, incident, entry),
             failures=failures,
         )
+
+
+def _clean(record: RunbookRecord, incident: Incident, entry: AttemptFinished) -> int:
+    if entry.outcome == "failed":
+        return 0
+    if entry.outcome != "healed":
+        return record.clean
+    reach = {plan.radius for attempt in incident.attempts if attempt.id == entry.attempt for plan in attempt.plans}
+    return record.clean + (reach == {Radius.PROCESS})
 
 
 def to_quarantine(record: RunbookRecord, *, essential: bool, now: int) -> str:

@@ -116,7 +116,15 @@ Step = (
 )
 
 
-def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int, attempt_cap: int, paused: bool = False) -> Step:
+def next_step(
+    incident: Incident,
+    specs: Mapping[str, RunbookSpec],
+    *,
+    now: int,
+    attempt_cap: int,
+    paused: bool = False,
+    held_back: bool = False,
+) -> Step:
     """
     The next step of `incident` at time `now` (milliseconds).
 
@@ -124,6 +132,7 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
         specs: Of the registered runbooks; runbooks that are not there can't go on.
         attempt_cap: Attempts that may act on one incident.
         paused: Whether a pause is in force; when none is, what waited for its end goes on.
+        held_back: Whether it still has to wait for others; when not, what waited for them goes on.
 
     """
     if not incident.open:
@@ -132,7 +141,11 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
     if wait is not None and incident.phase is Phase.WAITING:
         if incident.current is None and incident.cleared_at > incident.observed_at:
             return Resolve("the reporter no longer sees it")
-        if wait.why != "approval" and (wait.until == 0 or wait.until > now) and not _woken(incident, paused=paused):
+        if (
+            wait.why != "approval"
+            and (wait.until == 0 or wait.until > now)
+            and not _woken(incident, paused=paused, held_back=held_back)
+        ):
             return Sleep(wait.until)
     attempt = incident.current
     if attempt is not None and attempt.asked and not attempt.revert:
@@ -142,11 +155,13 @@ def next_step(incident: Incident, specs: Mapping[str, RunbookSpec], *, now: int,
     return _between(incident, specs, now=now, attempt_cap=attempt_cap)
 
 
-def _woken(incident: Incident, *, paused: bool) -> bool:
+def _woken(incident: Incident, *, paused: bool, held_back: bool) -> bool:
     """Whether something came that ends a wait before its time."""
     wait = incident.wait
     if wait is not None and wait.why == "pause":
         return not paused
+    if wait is not None and wait.why == "limit" and wait.until == 0:
+        return not held_back
     if wait is None or wait.why != "verify":
         return False
     return incident.heard

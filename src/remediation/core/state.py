@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from remediation.core.evolution import evolve, opened
 from remediation.core.incident import Incident, Status, changed, id_of
 from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
-from remediation.core.limits import ChangeRate, PastHeal
+from remediation.core.limits import PastHeal
+from remediation.core.tallies import Tallies
+from remediation.core.trust import evolve_grants
 from remediation.model.base import epoch_ms, parse_timestamp
 from remediation.model.entries import (
     ApprovalRequested,
     AttemptFinished,
-    AttemptPlanned,
     DegradationReported,
     HostStarted,
     HostStopped,
@@ -24,6 +25,8 @@ from remediation.model.entries import (
     PauseStarted,
     PayloadErased,
     Record,
+    TrustGranted,
+    TrustRevoked,
 )
 
 Listener = Callable[[Incident, Record], None]
@@ -62,7 +65,8 @@ class HostState:
         self.fenced: dict[str, str] = {}
         self.touched: OrderedDict[str, tuple[str, int]] = OrderedDict()
         """By subject: the last incident in which something was done to it, and when that was settled."""
-        self.changes = ChangeRate()
+        self.tallies = Tallies()
+        self.grants: dict[str, TrustGranted] = {}
         self.runbooks: dict[str, RunbookRecord] = {}
         self.pause: PauseStarted | None = None
         self.instances: dict[str, HostStarted] = {}
@@ -102,6 +106,8 @@ class HostState:
             self.pause = entry
         elif isinstance(entry, PauseEnded):
             self.pause = None
+        elif isinstance(entry, TrustGranted | TrustRevoked) and stream.startswith("trust/"):
+            evolve_grants(self.grants, entry)
         elif isinstance(entry, PayloadErased) and self._keep is not None:
             self._erase(head.correlation or "")
 
@@ -142,19 +148,18 @@ class HostState:
                 return  # forgotten: settled long ago
             incident = opened(entry, stream=head.stream, seq=head.seq, at=at)
             self._hold(incident)
+            self.tallies.take(None, incident, entry, at=at)
         elif entry is not None:
             was = incident
             incident = evolve(incident, entry, at=at)
-            if isinstance(entry, AttemptPlanned):
-                if entry.gate.decision == "proceed" and entry.plan.stage == 0:
-                    self.changes.count(at)
-            elif isinstance(entry, IncidentSettled):
+            if isinstance(entry, IncidentSettled):
                 self._settle(was, incident, at)
             elif isinstance(entry, IncidentReopened):
                 self._reopen(incident)
             elif isinstance(entry, AttemptFinished):
                 learn(self.runbooks, incident, entry, at=at)
             incident = self._consent(was, incident, record)
+            self.tallies.take(was, incident, entry, at=at)
         self.incidents[id_] = incident
         if incident.dirty:
             self.fenced[incident.event.subject] = incident.id

@@ -65,7 +65,7 @@ async def decide(session: Session, step: progress.Decide) -> str:
     session.considered = spec.id
     incident = session.case.incident
     first = step.stage == 0
-    situation = staff.policy.situation(staff.state, incident, spec.id, registered.code_digest, now=staff.now(), first=first)
+    situation = staff.policy.situation(staff.state, incident, spec, registered.code_digest, now=staff.now(), first=first)
     admitted = gating.admit(situation, now=staff.now())
     if admitted.decision == "wait":
         await judging.wait(session, admitted, spec.id)

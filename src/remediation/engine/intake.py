@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import structlog
 
 from remediation.core.incident import Incident, stream_of
-from remediation.core.intake import STORM_SUBJECT, Coalesce, decide_report
+from remediation.core.intake import Coalesce, decide_report
 from remediation.core.state import HostState
+from remediation.core.tallies import STORM_SUBJECT
 from remediation.engine.policy import Policy
 from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, JournalError, JournalUnavailable
 from remediation.model.base import epoch_ms
@@ -93,7 +94,9 @@ class Intake:
             event = event.model_copy(update={"observed_at": now})
         id_ = report_id or secrets.token_hex(16)
         while True:
-            decision = decide_report(self._state, event, storm_subjects=self._policy.storm_subjects)
+            decision = decide_report(
+                self._state, event, storm_subjects=self._policy.storm_subjects, storm_exit_ms=self._policy.storm_exit_ms, now=now
+            )
             if isinstance(decision, Coalesce):
                 if report_id and decision.incident.id == f"{event.fingerprint}-{id_[:12]}":
                     return Reported(id_, decision.incident.id, opened=False)  # told twice, because a crash came in between

@@ -10,6 +10,7 @@ from remediation.core import progress
 from remediation.core.bounds import beyond
 from remediation.core.incident import Approval, Attempt
 from remediation.core.limits import HOUR
+from remediation.core.trust import Elevation
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
 from remediation.errors import GuardRefused
@@ -22,6 +23,9 @@ from remediation.model.entries import (
     GateRecord,
     IncidentWaiting,
     PauseStarted,
+    TrustGranted,
+    TrustRefused,
+    TrustRequested,
 )
 from remediation.model.plan import PlanRecord
 from remediation.model.redaction.plans import secrets_of, without_secrets
@@ -58,15 +62,30 @@ async def judge(
     if held:
         plan = without_secrets(staff.world.redactor, plan)  # refused as it is, and recorded only to be read
 
-    def judged() -> GateRecord:
+    def judged() -> tuple[GateRecord, Elevation | None]:
         now = staff.now()
-        situation = staff.policy.situation(
-            staff.state, incident, spec.id, registered.code_digest, now=now, first=plan.stage == 0, approved_by=consented
-        )
-        return gating.gate(plan, finding.confidence, spec, replace(situation, secrets=held), now=now)
+
+        def at(elevated: str) -> GateRecord:
+            situation = staff.policy.situation(
+                staff.state,
+                incident,
+                spec,
+                registered.code_digest,
+                now=now,
+                first=plan.stage == 0,
+                approved_by=consented,
+                elevated=elevated,
+            )
+            return gating.gate(plan, finding.confidence, spec, replace(situation, secrets=held), now=now)
+
+        record = at("")
+        if record.decision != "ask" or not gating.asks_for_trust(record):
+            return record, None
+        elevation = staff.policy.elevation(staff.state, incident, spec.id, plan, now=now)
+        return (at(elevation.reason) if elevation.granted else record), elevation
 
     seen = staff.state.position
-    record = judged()
+    record, elevation = judged()
     if record.decision == "wait":
         await wait(session, record, spec.id)
         return
@@ -85,7 +104,7 @@ async def judge(
         plan_digest=plan.digest,
         apply_ms=milliseconds(spec.timeouts.apply),
     )
-    entries: list[Entry] = [planned]
+    entries: list[Entry] = [*_trust(planned, elevation), planned]
     if record.decision == "ask" and staff.policy.approvers:
         entries += _request(session, planned)
     elif record.decision != "proceed":
@@ -95,7 +114,7 @@ async def judge(
 
     def guard() -> None:
         # Evaluated inside the append: another process may have used up a limit since.
-        if staff.state.position != seen and judged().decision != record.decision:
+        if staff.state.position != seen and judged()[0].decision != record.decision:
             raise GuardRefused("the gate would decide otherwise now")
 
     try:
@@ -105,6 +124,30 @@ async def judge(
     session.fresh = True
     session.began = session.began or session.clock.monotonic()
     await pause_for_rate(session, record)
+
+
+def _trust(planned: AttemptPlanned, elevation: Elevation | None) -> list[Entry]:
+    """That a plan asked for trust beyond the profile, and what was answered."""
+    if elevation is None:
+        return []
+    plan = planned.plan
+    scope = f"a {plan.reversibility.value} plan that reaches the {plan.radius.value}"
+    asked = TrustRequested(runbook=planned.runbook, attempt=planned.attempt, scope=scope)
+    if elevation.granted:
+        answer: Entry = TrustGranted(
+            grant_id=planned.attempt,
+            runbook=planned.runbook,
+            scope=scope,
+            by=elevation.by,
+            not_after=0,
+            reason=elevation.reason,
+            code_digest=planned.code_digest,
+            radius=plan.radius,
+            reversibility=plan.reversibility,
+        )
+    else:
+        answer = TrustRefused(runbook=planned.runbook, attempt=planned.attempt, reason=elevation.reason)
+    return [asked, answer]
 
 
 def _request(session: Session, planned: AttemptPlanned) -> list[Entry]:

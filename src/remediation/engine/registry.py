@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from remediation.core import ladder
-from remediation.core.intake import STORM_SUBJECT
+from remediation.core.tallies import STORM_SUBJECT
 from remediation.errors import RegistrationError
 from remediation.model.base import Frozen
 from remediation.model.events import DegradationEvent, Provenance

@@ -77,6 +77,8 @@ class Remediator:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._waiters: dict[str, asyncio.Event] = {}
+        self._held_back: set[str] = set()
+        """Incidents that wait for others, as far as this host has seen."""
         self._log = structlog.get_logger("remediation.engine")
 
     @property
@@ -159,7 +161,7 @@ class Remediator:
             wait = incident.wait
             if wait is not None and wait.until > now:
                 self._schedule.at(incident, wait.until)
-            elif wait is None or wait.until or not self._state.paused(now):
+            elif wait is None or wait.until or not (self._state.paused(now) or self._staff.held_back(incident)):
                 self._schedule.ready(incident)
 
     async def settled(self, incident_id: str) -> Incident:
@@ -276,6 +278,14 @@ class Remediator:
         if not incident.open and incident.id in self._waiters:
             self._waiters.pop(incident.id).set()
         wait = incident.wait
+        if self._held_back and (not incident.open or incident.current is None):
+            # A place may be free now, or one more subject is well.
+            for id_ in list(self._held_back):
+                self.wake(id_)
+        if wait is not None and wait.why == "limit" and wait.until == 0:
+            self._held_back.add(incident.id)
+        else:
+            self._held_back.discard(incident.id)
         if wait is not None and wait.why in ("verify", "approval") and not isinstance(record.entry, IncidentWaiting):
             self._schedule.ready(incident)
 

@@ -50,6 +50,14 @@ class Staff:
     """Sleeps for seconds without occupying one of the places for concurrent heals."""
     health: Health
 
+    def held_back(self, incident: Incident) -> bool:
+        """Whether what `incident` waits for, if it waits for others, still keeps it."""
+        wait = incident.wait
+        if wait is None or wait.why != "limit" or wait.until:
+            return False
+        spec = self.registry.specs.get(wait.runbook)
+        return spec is not None and bool(self.policy.held_back(self.state, incident, spec))
+
     def now(self) -> int:
         """The wall clock in milliseconds since 1970 UTC."""
         return epoch_ms(self.world.clock.now())

@@ -39,6 +39,7 @@ async def treat(staff: Staff, incident: Incident, lock: SubjectLock) -> int | No
                 now=staff.now(),
                 attempt_cap=staff.policy.attempt_cap,
                 paused=bool(staff.state.paused(staff.now())),
+                held_back=staff.held_back(session.case.incident),
             )
             if isinstance(step, progress.Done):
                 return None

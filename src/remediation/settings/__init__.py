@@ -6,6 +6,7 @@ This package must not open the journal, read a key, or know what a plugin's opti
 
 from remediation.settings.document import Settings
 from remediation.settings.home import DEFAULT_HOME, HOME_VARIABLE, Home
+from remediation.settings.limits import Limits, Trust
 from remediation.settings.tables import (
     Channels,
     Disposables,
@@ -14,7 +15,6 @@ from remediation.settings.tables import (
     HostTable,
     Keys,
     Ladder,
-    Limits,
     RunbookTable,
 )
 from remediation.settings.template import new_host_id, template
@@ -33,6 +33,7 @@ __all__ = [
     "Limits",
     "RunbookTable",
     "Settings",
+    "Trust",
     "new_host_id",
     "template",
 ]

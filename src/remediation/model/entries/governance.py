@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from remediation.model.entries.base import Entry
+from remediation.model.runbook import Radius, Reversibility
 
 
 class ApprovalRequested(Entry):
@@ -62,9 +63,15 @@ class TrustGranted(Entry):
     grant_id: str
     runbook: str
     scope: str
+    """What it covers, for people."""
     by: str
     not_after: int
     reason: str
+    code_digest: str = ""
+    subjects: str = "*"
+    """A glob (`fnmatch`)."""
+    radius: Radius = Radius.PROCESS
+    reversibility: Reversibility = Reversibility.REVERSIBLE
     document: str = ""
     signature: str = ""
 
