@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
+from typing import NamedTuple
 
 from remediation.errors import NotCanonical
 from remediation.proof import jsontext
+from remediation.proof.ids import Ids
 from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, PlainLeaves, leaf_pattern, payload_digest
 from remediation.proof.merkle import Frontier, leaf_hash
 from remediation.proof.verdict import ProblemCode, Problems
@@ -41,6 +42,26 @@ class Rotation:
     """vkey."""
     new: str
     """vkey."""
+
+
+class Piece(NamedTuple):
+    """What a replay of a part of a log tells, if nothing is wrong with that part. Builtin values only, to be handed to another process."""
+
+    start: int
+    size: int
+    streams: dict[str, int]
+    """The length of each stream that goes on here, at the end."""
+    firsts: dict[str, int]
+    """The position of the first entry of each of them, where it isn't 0."""
+    ids: list[bytes]
+    missing: list[int]
+    """Entries whose bodies are gone."""
+    erasures: list[int]
+    """Entries before `start` whose bodies were erased, as entries here say."""
+    erased: int
+    rotations: list[tuple[int, str, str]]
+    roots: dict[int, bytes]
+    """See `Replay.roots`; here, what the tree that was given calls its root."""
 
 
 class Replay:
@@ -77,8 +98,10 @@ class Replay:
         self._watch = sorted({size for size in watch if size >= start}, reverse=True)
         self._expected = start
         self._streams: dict[str, int] = {}
-        self._ids = _Ids()
+        self._ids = Ids()
+        self._firsts: dict[str, int] = {}
         self._missing: dict[int, None] = {}
+        self._erasures: list[int] = []
         self._match = leaf_pattern(origin).fullmatch
         self._is_plain = PlainLeaves(origin).check
         self._note_roots()
@@ -102,8 +125,47 @@ class Replay:
             )
         for first, second in self._ids.repeated():
             self.problems.add(ProblemCode.DUPLICATE_ID, f"entry {second} has the same id as entry {first}", second)
-        if self._tree is not None:
+        if self._tree is not None and self.size not in self.roots:
             self.roots[self.size] = self._tree.root()
+
+    def piece(self) -> Piece | None:
+        """
+        Everything was fed, and it is only a part of the log: what the whole has to know of it; `None` if anything is wrong.
+
+        Instead of `close`. A log that has a part with something wrong is to be read as a whole, to say what.
+        """
+        if self.problems.listed or self._tree is None or self._expected != self.size:
+            return None
+        self.roots[self.size] = self._tree.root()
+        rotations = [(each.size, each.old, each.new) for each in self.rotations]
+        ids, missing = self._ids.dump(), list(self._missing)
+        return Piece(
+            self.start, self.size, self._streams, self._firsts, ids, missing, self._erasures, self.erased, rotations, self.roots
+        )
+
+    def absorb(self, piece: Piece, roots: dict[int, bytes]) -> bool:
+        """
+        Take in the next part as if its entries had been fed, `roots` being the true roots at its sizes; returns whether it fits.
+
+        After a part that doesn't, this replay is of no use: read the log as a whole, to say what is wrong with it.
+        """
+        streams = self._streams
+        if piece.start != self.size or any(streams.get(stream, 0) != first for stream, first in piece.firsts.items()):
+            return False
+        if not streams.keys().isdisjoint(piece.streams.keys() - piece.firsts.keys()):
+            return False
+        streams.update(piece.streams)
+        self._ids.absorb(piece.ids)
+        self._missing.update(dict.fromkeys(piece.missing))
+        self.erased += piece.erased
+        for erased in piece.erasures:
+            if erased in self._missing:
+                del self._missing[erased]
+                self.erased += 1
+        self.rotations += [Rotation(*rotation) for rotation in piece.rotations]
+        self.roots.update(roots)
+        self.size = self._expected = piece.size
+        return True
 
     def _note_roots(self) -> None:
         while self._watch and self._watch[-1] <= self.size:
@@ -133,15 +195,16 @@ class Replay:
         """
         _, _, _, seq, id_, stream, position, type_, _ = row  # type: ignore[misc]  # the caller counted them
         streams = self._streams
+        expected = streams.get(stream, -1)
+        if expected < 0 and not self.start:
+            expected = 0
         if (
-            seq != self._expected
-            or position != streams.get(stream, 0)
-            or type_ in _SPECIAL
-            or (self.start and stream not in streams)
-            or not self._is_plain(row)  # type: ignore[arg-type]  # as above
+            seq != self._expected or (position != expected >= 0) or type_ in _SPECIAL or not self._is_plain(row)  # type: ignore[arg-type]  # as above
         ):
             return False
         self._expected = seq + 1
+        if position > 0 > expected:
+            self._firsts[stream] = position
         streams[stream] = position + 1
         self._ids.add(id_, seq)
         return True
@@ -170,6 +233,8 @@ class Replay:
                 f"entry {seq} says it is number {position} of stream {stream!r}, where number {expected} was expected",
                 seq,
             )
+        if position > 0 > expected:
+            self._firsts[stream] = position
         streams[stream] = position + 1
         self._ids.add(id_.decode(), seq)
         if body is None or salt is None:
@@ -221,6 +286,8 @@ class Replay:
         elif erased in self._missing:
             del self._missing[erased]
             self.erased += 1
+        elif erased < self.start:
+            self._erasures.append(erased)
 
     def _rotate(self, seq: int, body: bytes) -> None:
         members = _members(body)
@@ -242,46 +309,3 @@ def _members(body: bytes) -> dict[str, object]:
 def _columns(seq: int, position: int, frame: _Frame) -> list[int | str]:
     id_, _, _, stream, _, time, type_ = frame
     return [seq, id_.decode(), stream.decode(), position, type_.decode(), time.decode()]
-
-
-class _Ids:
-    """
-    Finds repeated ids: 16 bytes of the id (itself, if it is as we make them, else a digest) and 7 of the position for each.
-
-    That a repetition is overlooked is impossible, that one is reported where there is none is infeasible.
-    """
-
-    __slots__ = ("_buckets",)
-
-    _DIGEST = 16
-    _RECORD = 23
-
-    def __init__(self) -> None:
-        self._buckets = [bytearray() for _ in range(256)]
-
-    def add(self, id_: str, seq: int) -> None:
-        try:
-            # Only of lower-case digits: two spellings of one number are two ids.
-            digest = (
-                bytes.fromhex(id_)
-                if len(id_) == 32 and id_.islower() and id_.isalnum()
-                else blake2b(id_.encode(), digest_size=16).digest()
-            )
-        except ValueError:
-            digest = blake2b(id_.encode(), digest_size=16).digest()
-        self._buckets[digest[0]] += digest + seq.to_bytes(7, "big")
-
-    def repeated(self) -> Iterable[tuple[int, int]]:
-        """Pairs of positions with one id, as they were added."""
-        step, cut = self._RECORD, self._DIGEST
-        for bucket in self._buckets:
-            records = bytes(bucket)
-            ends = range(0, len(records), step)
-            if len({records[at : at + cut] for at in ends}) == len(ends):
-                continue
-            seen: dict[bytes, int] = {}
-            for at in ends:
-                seq = int.from_bytes(records[at + cut : at + step], "big")
-                first = seen.setdefault(records[at : at + cut], at)
-                if first != at:
-                    yield int.from_bytes(records[first + cut : first + step], "big"), seq

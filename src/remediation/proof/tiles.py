@@ -148,6 +148,11 @@ class TileWriter:
         """The number of leaves."""
         return self._size
 
+    @property
+    def subtrees(self) -> tuple[bytes, ...]:
+        """The hashes of the complete subtrees that the tree falls into, the largest first; see `Frontier`."""
+        return tuple(self._subtrees)
+
     def root(self) -> bytes:
         """The root of the tree as it stands."""
         return fold(self._subtrees)

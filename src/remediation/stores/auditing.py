@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from remediation.errors import JournalDamaged
 from remediation.proof import (
     Claims,
-    Frontier,
     Knowledge,
     NoteError,
     ProblemCode,
     Replay,
-    TileWriter,
     Verification,
     VerifierKey,
     claimed_size,
@@ -28,9 +26,10 @@ from remediation.proof import (
     last_line,
 )
 from remediation.proof.anchored import Anchored, heads_of
-from remediation.proof.tiles import WIDTH
+from remediation.stores.replaying import replay
 from remediation.stores.snapshot import Snapshot
 from remediation.stores.stillness import while_still
+from remediation.stores.workers import replay_beside
 
 
 def verify_journal(
@@ -84,16 +83,14 @@ def verify_journal(
 
 
 def _judged(snapshot: Snapshot, measure: Knowledge, vkeys: list[str], origin: str | None, known_head: str | None) -> Verification:
-    # SQLite's own check runs beside ours: it lets go of the interpreter, and needs a processor of its own if there is one.
-    with ThreadPoolExecutor(1) as beside, snapshot as log:
-        faults = beside.submit(_faults, log.again())
+    with snapshot as log:
         size, checkpoints = log.size(), log.checkpoints()
         notes = {**{f"checkpoint {at}": note for at, note in checkpoints}, "head.note": known_head, "head": measure.head}
         sizes = {name: found for name, note in notes.items() if note is not None and (found := _size(note)) is not None}
         watched = [*sizes.values(), *(head.size for anchor in measure.anchors for _, head in heads_of(anchor))]
-        replay = _replay(log, size, origin or measure.keys[0].name, watched)
-        problems = replay.problems
-        for fault in faults.result():
+        replayed, faults = _read(log, size, origin or measure.keys[0].name, watched)
+        problems = replayed.problems
+        for fault in faults:
             problems.add(ProblemCode.STORAGE, f"the database is damaged: {fault}")
         for at, _ in checkpoints:
             if sizes.get(f"checkpoint {at}") != at:
@@ -101,11 +98,11 @@ def _judged(snapshot: Snapshot, measure: Knowledge, vkeys: list[str], origin: st
         predecessor = _predecessor(log)
     if known_head is not None and "head.note" not in sizes:
         problems.add(ProblemCode.HEAD, "the home's head.note is not a signed head")
-    claims = _claims(replay, vkeys, checkpoints)
+    claims = _claims(replayed, vkeys, checkpoints)
     if known_head is not None and sizes.get("head.note", size + 1) <= size:
         claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
     behind = max(measure.min_size, sizes.get("head.note", 0))
-    return judge(replay, claims, replace(measure, min_size=behind, predecessor=predecessor))
+    return judge(replayed, claims, changed(measure, min_size=behind, predecessor=predecessor))
 
 
 def _predecessor(log: Snapshot) -> str | None:
@@ -205,60 +202,14 @@ def _size(note: str) -> int | None:
         return None
 
 
-class _TiledTree(Frontier):
-    """The tree that a replay grows, which compares the stored tiles with those of the entries on the way: each hash is made once."""
-
-    def __init__(self, log: Snapshot) -> None:
-        super().__init__()
-        self._log = log
-        self._writer = TileWriter()
-        self._partial: dict[tuple[int, int], bytes] = {}
-        self._number = 0
-        self.wrong: list[tuple[int, int]] = []
-        """(level, n) of stored tiles that are missing or other ones."""
-
-    @property
-    def size(self) -> int:
-        return self._writer.size
-
-    def extend(self, leaves: Iterable[bytes]) -> None:
-        for tile in self._writer.extend(leaves):
-            if tile.width < WIDTH:
-                self._partial[tile.level, tile.n] = tile.data
-            else:
-                self._partial.pop((tile.level, tile.n), None)
-                self._compare(*tile)
-
-    def root(self) -> bytes:
-        return self._writer.root()
-
-    def copy(self) -> Self:
-        # A replay copies the frontier that it is given; this one is its own already.
-        return self
-
-    def surplus(self) -> int:
-        """To be called at the end: how many more tiles are stored than the entries make."""
-        for (level, n), data in self._partial.items():
-            self._compare(level, n, data)
-        return self._log.tiles() - self._number
-
-    def _compare(self, level: int, n: int, data: bytes) -> None:
-        self._number += 1
-        if self._log.tile(level, n) != data:
-            self.wrong.append((level, n))
-
-
-def _replay(log: Snapshot, size: int, origin: str, watch: Iterable[int]) -> Replay:
-    tree = _TiledTree(log)
-    replay = Replay(origin, frontier=tree, watch=watch)
-    replay.feed(log.rows(size))
-    replay.close()
-    surplus = tree.surplus()
-    for level, n in tree.wrong:
-        replay.problems.add(ProblemCode.TILE, f"the stored tile {n} of level {level} is not that of the entries")
-    if surplus > 0:
-        replay.problems.add(ProblemCode.TILE, f"{surplus} more tiles are stored than the entries make")
-    return replay
+def _read(log: Snapshot, size: int, origin: str, watch: Sequence[int]) -> tuple[Replay, list[str]]:
+    """The replay, and what is wrong with the database itself."""
+    if (beside := replay_beside(log, size, origin, watch)) is not None:
+        return beside
+    # SQLite's own check runs beside ours: it lets go of the interpreter, and needs a processor of its own if there is one.
+    with ThreadPoolExecutor(1) as pool:
+        faults = pool.submit(_faults, log.again())
+        return replay(log, size, origin, watch), faults.result()
 
 
 def _faults(snapshot: Snapshot) -> list[str]:

@@ -1,0 +1,58 @@
+"""Finds ids that a log uses twice, in little memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+
+class Ids:
+    """
+    Finds repeated ids: 16 bytes of the id (itself, if it is as we make them, else a digest) and 7 of the position for each.
+
+    That a repetition is overlooked is impossible, that one is reported where there is none is infeasible.
+    """
+
+    __slots__ = ("_buckets",)
+
+    _DIGEST = 16
+    _RECORD = 23
+
+    def __init__(self) -> None:
+        self._buckets = [bytearray() for _ in range(256)]
+
+    def add(self, id_: str, seq: int) -> None:
+        try:
+            # Only of lower-case digits: two spellings of one number are two ids.
+            digest = (
+                bytes.fromhex(id_)
+                if len(id_) == 32 and id_.islower() and id_.isalnum()
+                else blake2b(id_.encode(), digest_size=16).digest()
+            )
+        except ValueError:
+            digest = blake2b(id_.encode(), digest_size=16).digest()
+        self._buckets[digest[0]] += digest + seq.to_bytes(7, "big")
+
+    def dump(self) -> list[bytes]:
+        """All of it; for `absorb`."""
+        return [bytes(bucket) for bucket in self._buckets]
+
+    def absorb(self, dumped: Sequence[bytes]) -> None:
+        """Take in what another one has seen."""
+        for bucket, more in zip(self._buckets, dumped, strict=True):
+            bucket.extend(more)
+
+    def repeated(self) -> Iterable[tuple[int, int]]:
+        """Pairs of positions with one id, as they were added."""
+        step, cut = self._RECORD, self._DIGEST
+        for bucket in self._buckets:
+            records = bytes(bucket)
+            ends = range(0, len(records), step)
+            if len({records[at : at + cut] for at in ends}) == len(ends):
+                continue
+            seen: dict[bytes, int] = {}
+            for at in ends:
+                seq = int.from_bytes(records[at + cut : at + step], "big")
+                first = seen.setdefault(records[at : at + cut], at)
+                if first != at:
+                    yield int.from_bytes(records[first + cut : first + step], "big"), seq
