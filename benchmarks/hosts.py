@@ -75,7 +75,14 @@ def bootstrap(folder: Path, plugins: tuple[ModuleType | Any, ...] = (), **tables
         "gate": {"profile": "autonomous"},
         "effects": {"roots": [folder / "work"], "disposable": {"controls": ["poke"]}},
         "runbooks": {"stale-lock-file": {"state": "live"}, "poke": {"state": "live"}},
-        "limits": {"changes_per_hour": 100_000_000, "concurrency": 64, "storm_subjects": 100_000_000},
+        "limits": {
+            "changes_per_hour": 100_000_000,
+            "runbook_changes": 100_000_000,
+            "concurrency": 64,
+            "concurrency_per_runbook": 64,
+            "concurrency_machine": 64,
+            "storm_subjects": 100_000_000,
+        },
         "channels": {"log": False},
     }
     boot = RemediatorBootstrap(Settings(**{**options, **tables}), plugins=[_Plugin(), *plugins])

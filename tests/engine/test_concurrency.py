@@ -81,7 +81,7 @@ async def test_a_busy_subject_does_not_keep_others_from_being_treated(tmp_path: 
 
 
 async def test_a_thousand_incidents_are_all_settled(tmp_path: Path) -> None:
-    limits = {"changes_per_hour": 10_000, "storm_subjects": 10_000}
+    limits = {"changes_per_hour": 10_000, "runbook_changes": 10_000, "storm_subjects": 10_000}
     async with running_host(tmp_path, runbook(), limits=limits) as host:
         events = [broken(tmp_path, f"f{number}") for number in range(1000)]
 
@@ -165,7 +165,7 @@ async def test_an_incident_is_durable_when_waiting_for_it_ends(tmp_path: Path) -
     from remediation.bootstrap import open_reader
 
     async with running_host(tmp_path, runbook()) as host:
-        for number in range(20):
+        for number in range(9):
             incident = await host.wait_for(await host.report(broken(tmp_path, f"f{number}")), timeout=10)
             async with open_reader(Home(tmp_path / "home")) as reader:
                 fingerprint, _, rest = incident.id.partition("-")
@@ -177,7 +177,9 @@ async def test_an_incident_is_durable_when_waiting_for_it_ends(tmp_path: Path) -
 
 
 async def test_many_threads_report_without_a_loop_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with running_host(tmp_path, runbook(), limits={"changes_per_hour": 10_000, "storm_subjects": 10_000}) as host:
+    async with running_host(
+        tmp_path, runbook(), limits={"changes_per_hour": 10_000, "runbook_changes": 10_000, "storm_subjects": 10_000}
+    ) as host:
         reporter = Reporter(Home(tmp_path / "home"))
         events = [[broken(tmp_path, f"t{thread}-{number}") for number in range(25)] for thread in range(8)]
         threads = [threading.Thread(target=lambda some=some: [reporter.report(event) for event in some]) for some in events]

@@ -111,7 +111,7 @@ class Scene:
             reversibility="reversible",
             blast_radius="machine",
         )
-        limits = {"cooldown": 0, "changes_per_hour": 1000}
+        limits = {"cooldown": 0, "changes_per_hour": 1000, "runbook_changes": 1000}
         settings = settings_in(self.base, live=["mend"], limits=limits)
         boot = RemediatorBootstrap(settings, plugins=[plugin(book)])
         boot.controls.register("ring", self.receiver.ring, idempotent=True, undo=self.receiver.unring)

@@ -1,0 +1,125 @@
+"""Limits beyond the change rate: held back is queued, shown and goes on by itself; each holds over all that a home has."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.support.hosts import asked, broken, entries_of, only, runbook, ticked, write_mended
+
+from remediation import DegradationEvent
+from remediation.authoring import Plan, RemediationContext, Verdict
+from remediation.bootstrap import Host
+from remediation.model.entries import IncidentWaiting
+from remediation.testing import FakeClock, eventually, running_host
+
+
+async def waits(host: Host, incident: str, what: str) -> None:
+    await eventually(lambda: (wait := host.incident(incident).wait) is not None and what in wait.reason)
+
+
+async def test_a_runbook_beyond_its_window_waits_until_there_is_room_and_goes_on(tmp_path: Path) -> None:
+    clock = FakeClock()
+    limits = {"runbook_changes": 2, "runbook_window": "10m", "changes_per_hour": 100}
+    async with running_host(tmp_path, runbook(), clock=clock, limits=limits) as host:
+        for number in range(2):
+            assert (await host.wait_for(await host.report(broken(tmp_path, f"f{number}")), timeout=10)).status == "resolved"
+        third = (await host.report(broken(tmp_path, "third"))).incident
+        await waits(host, third, "runbook_changes")
+        wait = host.incident(third).wait
+        assert wait is not None
+        assert 590_000 <= wait.until - clock.now().timestamp() * 1000 <= 600_000
+        await ticked(clock, lambda: not host.incident(third).open, 60)
+        assert host.incident(third).status == "resolved"
+
+
+async def test_another_runbook_is_not_held_back_by_the_window_of_one(tmp_path: Path) -> None:
+    limits = {"runbook_changes": 1, "runbook_window": "1h"}
+    async with running_host(tmp_path, runbook(), runbook("other", code="OTHER"), limits=limits) as host:
+        assert (await host.wait_for(await host.report(broken(tmp_path, "a")), timeout=10)).status == "resolved"
+        assert (await host.wait_for(await host.report(broken(tmp_path, "b", code="OTHER")), timeout=10)).status == "resolved"
+
+
+async def test_a_group_below_its_quorum_waits_until_others_are_well(tmp_path: Path) -> None:
+    events = [broken(tmp_path, name) for name in ("a", "b", "c")]
+    group = {"name": "files", "subjects": [event.subject for event in events], "min_healthy": 2}
+    sick = DegradationEvent(code="UNKNOWN", subsystem="test", subject=events[1].subject)
+    async with running_host(tmp_path, runbook(), limits={"groups": [group]}) as host:
+        other = await host.wait_for(await host.report(sick), timeout=10)
+        assert other.held
+        first = (await host.report(events[0])).incident
+        await waits(host, first, "files")
+        assert Path(events[0].subject).read_text() == "broken\n"
+        asked(tmp_path, "close", {"incident": other.id, "reason": "it is well again"})
+        assert (await host.wait_for(first, timeout=10)).status == "resolved"
+        told = [entry for entry in only(IncidentWaiting, await entries_of(host, first)) if entry.why == "limit"]
+        assert len(told) == 1
+
+
+async def test_no_more_attempts_of_a_runbook_act_at_a_time_than_allowed_and_all_have_their_turn(tmp_path: Path) -> None:
+    acting, most, going = 0, 0, asyncio.Event()
+
+    async def verify(ctx: RemediationContext) -> Any:
+        nonlocal acting, most
+        acting += 1
+        most = max(most, acting)
+        await asyncio.wait_for(going.wait(), 10)
+        await asyncio.sleep(0)
+        acting -= 1
+        return Verdict.healthy()
+
+    async with running_host(tmp_path, runbook(verify=verify), limits={"concurrency_per_runbook": 2}) as host:
+        reported = [await host.report(broken(tmp_path, f"f{number}")) for number in range(6)]
+        await eventually(lambda: sum(host.incident(item.incident).wait is not None for item in reported) == 4)
+        assert acting == 2
+        going.set()
+        for item in reported:
+            assert (await host.wait_for(item, timeout=20)).status == "resolved"
+        assert most == 2
+
+
+async def test_what_may_reach_the_machine_is_bounded_by_itself(tmp_path: Path) -> None:
+    going = asyncio.Event()
+
+    async def slow(ctx: RemediationContext) -> Plan:
+        return await write_mended(ctx)
+
+    async def verify(ctx: RemediationContext) -> Any:
+        await asyncio.wait_for(going.wait(), 10)
+        return Verdict.healthy()
+
+    wide = runbook("wide", code="WIDE", blast_radius="machine", action=slow, verify=verify)
+    async with running_host(tmp_path, wide, runbook(), limits={"concurrency_machine": 1}) as host:
+        first = await host.report(broken(tmp_path, "w1", code="WIDE"))
+        await eventually(lambda: host._state.tallies.acting)
+        second = await host.report(broken(tmp_path, "w2", code="WIDE"))
+        await waits(host, second.incident, "machine")
+        assert (await host.wait_for(await host.report(broken(tmp_path, "narrow")), timeout=10)).status == "resolved"
+        going.set()
+        for item in (first, second):
+            assert (await host.wait_for(item, timeout=10)).status == "resolved"
+
+
+async def test_in_a_storm_nothing_new_is_begun_until_it_has_been_over_for_a_while(tmp_path: Path) -> None:
+    clock = FakeClock()
+    limits = {"storm_subjects": 3, "storm_exit": "5m"}
+    async with running_host(tmp_path, runbook(), clock=clock, limits=limits) as host:
+        asked(tmp_path, "pause", {"reason": "so that all are open at once"})
+        await eventually(lambda: host._state.pause is not None)
+        reported = [await host.report(broken(tmp_path, f"f{number}")) for number in range(5)]
+        assert len({item.incident for item in reported}) == 4
+        asked(tmp_path, "resume", {})
+        await ticked(clock, lambda: host._state.pause is None, 1)
+        for item in reported[:3]:
+            await waits(host, item.incident, "common cause")
+        await ticked(clock, lambda: all(not host.incident(item.incident).open for item in reported[:3]), 60)
+        assert {host.incident(item.incident).status.value for item in reported[:3]} == {"resolved"}
+        assert host.incident(reported[3].incident).held
+
+
+async def test_limits_are_counted_from_the_journal_also_after_a_restart(tmp_path: Path) -> None:
+    limits = {"runbook_changes": 1, "runbook_window": "1h"}
+    async with running_host(tmp_path, runbook(), limits=limits) as host:
+        assert (await host.wait_for(await host.report(broken(tmp_path, "a")), timeout=10)).status == "resolved"
+    async with running_host(tmp_path, runbook(), limits=limits) as host:
+        second = (await host.report(broken(tmp_path, "b"))).incident
+        await waits(host, second, "runbook_changes")
