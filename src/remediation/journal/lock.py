@@ -109,9 +109,18 @@ class WriterLock:
         return int(text) if text.isdigit() else None
 
     def mark(self, size: int | None) -> None:
-        """Leave the log's size, or (`None`) that a commit is under way."""
-        text = b"dirty" if size is None else str(size).encode()
-        os.pwrite(self._descriptor, text.ljust(_WIDTH), 0)
+        """
+        Leave the log's size, or (`None`) that a commit is under way.
+
+        Raises:
+            OSError: that a commit is under way can't be left. What is committed is so without a hint; others then look into the log.
+
+        """
+        if size is None:
+            os.pwrite(self._descriptor, b"dirty".ljust(_WIDTH), 0)
+            return
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, str(size).encode().ljust(_WIDTH), 0)
 
     def close(self) -> None:
         """Close the file; releases the lock."""

@@ -92,6 +92,7 @@ class SqliteJournalStore:
         self._raw: writing.UnitConnection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._opened: tuple[int, int] | None = None
+        self._closed_because = "the journal is closed"
 
     async def open(self) -> None:
         if not self._path.exists():
@@ -108,10 +109,13 @@ class SqliteJournalStore:
                 await self._configure(self._writer)
         except sqlite3.Error as error:
             await self.close()
+            # Whoever reads meanwhile is told this too.
+            self._closed_because = str(self._translated(error))
             raise self._translated(error) from error
         except BaseException:
             await self.close()
             raise
+        self._closed_because = "the journal is closed"
 
     def _make_raw(self, *args: Any, **kwargs: Any) -> writing.UnitConnection:
         self._raw = writing.UnitConnection(*args, **kwargs)
@@ -291,7 +295,7 @@ class SqliteJournalStore:
 
     async def _query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         if self._reader is None:
-            raise JournalUnavailable("the journal is closed")
+            raise JournalUnavailable(self._closed_because)
         try:
             return list(await self._reader.execute_fetchall(sql, parameters))
         except (sqlite3.Error, ValueError) as error:
