@@ -27,6 +27,8 @@ from remediation.confinement import AllowedRoots
 from remediation.coordination.locks import HostLock, SubjectLocks, alive
 from remediation.core.lifecycle import RunbookRecord
 from remediation.core.state import HostState
+from remediation.core.tallies import Group
+from remediation.core.trust import TrustElevationSource
 from remediation.discovery import Plugins, discover
 from remediation.effects import DeclaredDisposable, HostControls
 from remediation.engine.anchoring import Anchoring
@@ -51,6 +53,7 @@ from remediation.model.entries import (
     HostStopped as StoppedEntry,
 )
 from remediation.model.redaction import Redactor
+from remediation.model.runbook import Radius
 from remediation.ports.channel import Channel
 from remediation.ports.clock import Clock, SystemClock
 from remediation.settings import Home, Settings
@@ -153,8 +156,16 @@ class RemediatorBootstrap:
                 attempt_cap=limits.attempts_per_incident,
                 cooldown_ms=milliseconds(limits.cooldown),
                 changes_per_hour=limits.changes_per_hour,
+                runbook_changes=limits.runbook_changes,
+                runbook_window_ms=milliseconds(limits.runbook_window),
                 storm_subjects=limits.storm_subjects,
+                storm_exit_ms=milliseconds(limits.storm_exit),
+                groups=tuple(Group(**group.model_dump()) for group in limits.groups),
                 concurrency=limits.concurrency,
+                per_runbook=limits.concurrency_per_runbook,
+                per_radius={Radius.MACHINE: limits.concurrency_machine, Radius.FLEET: limits.concurrency_fleet},
+                trust=TrustElevationSource(settings.trust.earn_after),
+                radii={id_: item.spec.blast_radius for id_, item in registry.runbooks.items()},
             )
             await self._announce(journal, state, registry, instance, home)
             anchoring.begin()

@@ -18,6 +18,7 @@ from remediation.model.base import Frozen
 from remediation.settings import faults
 from remediation.settings.anchors import Anchors
 from remediation.settings.home import CONFIG_NAME, DEFAULT_HOME, HOME_VARIABLE, Home, absolute, default_keys
+from remediation.settings.limits import Limits, Trust
 from remediation.settings.tables import (
     Channels,
     Effects,
@@ -25,7 +26,6 @@ from remediation.settings.tables import (
     HostTable,
     Keys,
     Ladder,
-    Limits,
     RunbookTable,
     Tables,
 )
@@ -48,6 +48,7 @@ class Settings(Frozen):
     host: HostTable = HostTable()
     gate: Gate = Gate()
     limits: Limits = Limits()
+    trust: Trust = Trust()
     effects: Effects = Effects()
     runbooks: dict[str, RunbookTable] = Field(default_factory=dict)
     """By the runbook's id."""
@@ -130,7 +131,8 @@ class Settings(Frozen):
     def home(self) -> Home:
         """Where this host keeps its things, its keys included."""
         root = self.host.home or self.base / DEFAULT_HOME
-        return Home(root, self.keys.dir or default_keys(self.host.id))
+        keys = self.keys
+        return Home(root, keys.dir or default_keys(self.host.id), keys.provider, keys.passphrase, self.host.id)
 
     def sentinel_tables(self) -> dict[str, tuple[dict[str, Any], ...]]:
         """The tables of all sentinels by kind, ``[[jobs]]`` as kind ``jobs`` among them."""

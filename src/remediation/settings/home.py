@@ -13,6 +13,10 @@ from remediation.model.text import printable
 DEFAULT_HOME = ".remediation"
 HOME_VARIABLE = "REMEDIATION_HOME"
 CONFIG_NAME = "remediation.toml"
+PASSPHRASE_SOURCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|fd:(0|[3-9]|[1-9][0-9]{1,3})|credential:[A-Za-z0-9_.-]{1,255})$"
+"""How a source of a passphrase is written."""
+PASSPHRASE_SOURCES = ("env:REMEDIATION_KEY_PASSPHRASE", "credential:remediation-key-passphrase")
+"""Where the passphrase of the signing key is looked for, if the settings don't say."""
 _PRIVATE = 0o700
 _OWN = {CONFIG_NAME, ".gitignore", "blobs", "locks", "scratch", "sentinels"}
 """What may lie in a folder that is no home yet: a making that was interrupted leaves these. The inbox comes last."""
@@ -26,11 +30,17 @@ class Home:
     Args:
         root: The folder; absolute.
         keys_folder: Where the signing key and ``head.note`` lie, outside the home; known once the settings are (`Settings.home`).
+        key_provider: What keeps the private keys, as ``[keys] provider`` has it.
+        passphrase_sources: Where their passphrase comes from, as ``[keys] passphrase`` has it.
+        host_id: The host's id.
 
     """
 
     root: Path
     keys_folder: Path | None = None
+    key_provider: str = "file"
+    passphrase_sources: tuple[str, ...] = PASSPHRASE_SOURCES
+    host_id: str = ""
 
     @classmethod
     def locate(cls, option: str | os.PathLike[str] | None = None) -> Home:

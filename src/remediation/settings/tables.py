@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator
 
-from remediation.model.base import Duration, Frozen
+from remediation.model.base import Frozen
+from remediation.settings.home import PASSPHRASE_SOURCE, PASSPHRASE_SOURCES
 
 _HOST_ID = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
@@ -49,21 +49,6 @@ class Gate(Frozen):
     """How far the host may go without a person."""
     confidence_threshold: StrictInt = Field(default=70, ge=0, le=100)
     """Findings below it ask a person."""
-
-
-class Limits(Frozen):
-    """``[limits]``: how much the host may do."""
-
-    attempts_per_incident: StrictInt = Field(default=3, ge=1, le=100)
-    """Attempts before an incident is given to people."""
-    cooldown: Duration = timedelta(minutes=5)
-    """Pause after an incident has settled before the same subject is acted on again."""
-    changes_per_hour: StrictInt = Field(default=20, ge=1)
-    """Plans applied in any hour; more are refused, and people are told."""
-    concurrency: StrictInt = Field(default=16, ge=1, le=1024)
-    """Subjects that are healed at a time."""
-    storm_subjects: StrictInt = Field(default=100, ge=2)
-    """Open incidents of one code; the next subjects fold into one storm incident."""
 
 
 class Disposables(Frozen):
@@ -114,11 +99,18 @@ class Channels(Frozen):
     """Also write notices to the host's log."""
 
 
+PassphraseSource = Annotated[str, Field(pattern=PASSPHRASE_SOURCE)]
+
+
 class Keys(Frozen):
-    """``[keys]``: where the signing key and ``head.note`` lie."""
+    """``[keys]``: the signing key, and where it and ``head.note`` lie."""
 
     dir: Path | None = None
     """Outside the home, and backed up apart from it. Default: ``$XDG_STATE_HOME/remediation/<host id>``."""
+    provider: str = Field(default="file", pattern="^[a-z][a-z0-9-]*$")
+    """What keeps the private key: ``file``, ``keyring`` (the operating system's), or what a plugin brings."""
+    passphrase: tuple[PassphraseSource, ...] = PASSPHRASE_SOURCES
+    """Where the passphrase of an encrypted key file comes from; the first one that has it: ``env:``, ``fd:`` or ``credential:``."""
 
 
 def _as_tables(value: Any) -> Any:

@@ -30,8 +30,23 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 #attempts_per_incident = 3       # then people are told
 #cooldown = "5m"                 # per subject, after an incident has settled
 #changes_per_hour = 20           # more are refused, and people are told
+#runbook_changes = 10            # of one runbook, in any runbook_window; more wait
+#runbook_window = "1h"
 #concurrency = 16                # subjects healed at a time
+#concurrency_per_runbook = 16    # attempts of one runbook at a time; more wait
+#concurrency_machine = 4         # attempts at a time that may reach the machine
+#concurrency_fleet = 1           # attempts at a time that may reach the fleet
 #storm_subjects = 100            # open incidents of one code; further subjects fold into one storm incident
+#storm_exit = "10m"              # how long a storm must have been over
+
+# Subjects of which some must stay healthy, whatever is done to the others:
+#[[limits.groups]]
+#name = "databases"
+#subjects = ["/srv/a.db", "/srv/b.db", "/srv/c.db"]
+#min_healthy = 2
+
+[trust]
+#earn_after = 0                  # collaborative: heals without a failure after which a runbook may reach the machine; 0 is never
 
 [effects]
 # Folders and files that runbooks may change. Without it: what the sentinels below watch. [] is nothing.
@@ -67,6 +82,9 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 [keys]
 # The signing key and head.note (the newest signed head that left the process): outside the home, backed up apart from it.
 #dir = "~/.local/state/remediation/{id}"    # by default under $XDG_STATE_HOME, if set
+#provider = "file"               # what keeps the private key: file, keyring (the operating system's), or a plugin's
+# Where the passphrase of an encrypted key file comes from, first come first served: env:NAME, fd:NUMBER, credential:NAME (systemd).
+#passphrase = ["env:REMEDIATION_KEY_PASSPHRASE", "credential:remediation-key-passphrase"]
 
 # One table for each runbook that is not to stay as it is; `remediation runbooks` lists their ids.
 #[runbooks."stale-lock-file"]
