@@ -154,11 +154,7 @@ def _moment(text: str) -> str:
 @contextlib.contextmanager
 def _progress(out: Path | None) -> Iterator[Progress | None]:
     """A bar for people who wait, on standard error; nothing where the records themselves go to the terminal, or nobody looks."""
-    if (
-        sys.stderr is None
-        or not output.is_terminal(sys.stderr)
-        or (out is None and (sys.stdout is None or output.is_terminal(sys.stdout)))
-    ):
+    if not output.is_terminal(sys.stderr) or (out is None and output.is_terminal(sys.stdout)):
         yield None
         return
     from rich.console import Console

@@ -76,7 +76,7 @@ def complain(message: str) -> None:
 def note(message: str) -> None:
     """Say what people want to know and programs don't, on standard error."""
     # Where both go to one place, what was said first stands first.
-    _guarded(sys.stdout.flush)
+    _flush(sys.stdout)
     _write(sys.stderr, f"{printable(message, newlines=True)}\n")
 
 
@@ -121,20 +121,15 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, nothing:
             _write(sys.stdout, line.rstrip() + "\n")
 
 
-def write_bytes(data: bytes) -> None:
-    """Hand on bytes as they are: a file that goes through standard output."""
-    _guarded(lambda: sys.stdout.buffer.write(data))
-
-
-def is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """Whether `stream` is a terminal that can do more than print lines."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def flush() -> None:
     """Hand everything on to whoever reads; ends the process quietly when nobody does."""
-    _guarded(sys.stdout.flush)
-    _guarded(sys.stderr.flush)
+    _flush(sys.stdout)
+    _flush(sys.stderr)
 
 
 def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
@@ -152,8 +147,15 @@ def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     _guarded(lambda: Console(file=sys.stdout, highlight=False).print(table))
 
 
-def _write(stream: TextIO, text: str) -> None:
-    _guarded(lambda: stream.write(text))
+def _write(stream: TextIO | None, text: str) -> None:
+    # A stream that the shell closed (`>&-`) is None.
+    if stream is not None:
+        _guarded(lambda: stream.write(text))
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:
+        _guarded(stream.flush)
 
 
 def _guarded(action: Any) -> None:
