@@ -1,16 +1,14 @@
-"""Verifies and exports a journal as it lies in its database. Needs public keys only."""
+"""Verifies a journal as it lies in its database. Needs public keys only. To hand it to others: `remediation.stores.exporting`."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any
 
-from remediation.errors import JournalDamaged
 from remediation.proof import (
     Claims,
     Knowledge,
@@ -20,10 +18,7 @@ from remediation.proof import (
     Verification,
     VerifierKey,
     claimed_size,
-    entry_line,
-    header_line,
     judge,
-    last_line,
 )
 from remediation.proof.anchored import Anchored, heads_of
 from remediation.stores.replaying import replay
@@ -112,87 +107,6 @@ def _predecessor(log: Snapshot) -> str | None:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 return str(json.loads(body)["old_head"])
     return None
-
-
-def export_journal(path: Path, note: str, vkeys: Sequence[str], write: Callable[[bytes], object]) -> int:
-    """
-    Write the export of the log up to the signed head `note`, line by line; returns the number of entries.
-
-    Nothing is verified: whoever gets the export does that.
-
-    Args:
-        path: ``journal.sqlite3``.
-        note: A signed head of this log; one that may be known outside (see ``head.note``).
-        vkeys: All keys that the log had, the first one first.
-        write: Takes each line, newline included.
-
-    Raises:
-        NoteError: `note` or `vkeys` are malformed.
-        JournalDamaged: the database can't be read to its end, or holds fewer entries than `note` is over.
-        JournalUnavailable: it can't be reached.
-        JournalTooNew: it was written by a newer release, which may have stored more than this one would check.
-
-    """
-    size = claimed_size(note)
-    origin = VerifierKey.parse(vkeys[0]).name
-    with Snapshot(path) as log:
-        if log.size() < size:
-            raise JournalDamaged(
-                f"{path} holds {log.size()} entries, its signed head is over {size}; run `remediation journal verify`"
-            )
-        write(header_line(origin, vkeys))
-        rotations = []
-        checkpoints = dict(log.checkpoints())
-        for leaf, salt, body, seq, _, _, _, type_, _ in log.rows(size):
-            if leaf is None:
-                raise JournalDamaged(f"{path}: entry {seq} has no leaf; run `remediation journal verify`")
-            write(entry_line(leaf, salt, body))
-            if type_ == "key.rotated" and seq + 1 in checkpoints:
-                rotations.append(checkpoints[seq + 1])
-        write(last_line(note, rotations))
-    return size
-
-
-def export_cloudevents(path: Path, note: str, write: Callable[[bytes], object]) -> int:
-    """
-    Write the entries up to the signed head `note` as CloudEvents 1.0 in JSON, one a line; returns their number.
-
-    ``source`` is the log, ``subject`` the stream, ``sequence`` the position in the log (CloudEvents' "sequence" extension), ``data`` the
-    body; erased entries have none. Non-guarantee: nothing in it can be verified; `export_journal` is for that.
-
-    Raises:
-        NoteError: `note` is malformed.
-        JournalDamaged: the database can't be read to its end, or a body is no JSON.
-        JournalUnavailable: it can't be reached.
-        JournalTooNew: it was written by a newer release, which may have stored more than this one would check.
-
-    """
-    size = claimed_size(note)
-    source = note.partition("\n")[0]
-    with Snapshot(path) as log:
-        for _, _, body, seq, id_, stream, stream_seq, type_, time in log.rows(size):
-            event = {
-                "specversion": "1.0",
-                "id": id_,
-                "source": source,
-                "type": f"remediation.{type_}",
-                "subject": stream,
-                "time": time,
-                "sequence": f"{seq:020d}",
-                "streamsequence": f"{stream_seq:020d}",
-            }
-            if body is not None:
-                event["datacontenttype"] = "application/json"
-                event["data"] = _loaded(body, seq)
-            write(json.dumps(event, ensure_ascii=True).encode() + b"\n")
-    return size
-
-
-def _loaded(body: bytes, seq: int) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise JournalDamaged(f"the body of entry {seq} is no JSON; run `remediation journal verify`") from error
 
 
 def _size(note: str) -> int | None:
