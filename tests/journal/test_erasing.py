@@ -28,7 +28,8 @@ from remediation.model.entries import PayloadErased
 from remediation.ports.clock import Clock
 from remediation.proof import verify_export_file
 from remediation.settings import Home
-from remediation.stores.auditing import export_journal, verify_journal
+from remediation.stores.auditing import verify_journal
+from remediation.stores.exporting import export_journal
 from remediation.stores.snapshot import Snapshot
 from remediation.testing import FakeClock, running_host
 
