@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from remediation.core.incident import Incident
     from remediation.errors import RemediationError
     from remediation.journal import IntentJournal
+    from remediation.keys.vault import RemediationKeyVault
     from remediation.model.base import Severity
     from remediation.model.events import DegradationEvent
     from remediation.settings import Settings
@@ -28,6 +29,7 @@ _HOMES = {
     "IntentJournal": "remediation.journal",
     "RemediationContext": "remediation.context",
     "RemediationError": "remediation.errors",
+    "RemediationKeyVault": "remediation.keys.vault",
     "RemediatorBootstrap": "remediation.bootstrap",
     "Reporter": "remediation.bootstrap",
     "Settings": "remediation.settings",
@@ -40,6 +42,7 @@ __all__ = [
     "IntentJournal",
     "RemediationContext",
     "RemediationError",
+    "RemediationKeyVault",
     "RemediatorBootstrap",
     "Reporter",
     "Settings",

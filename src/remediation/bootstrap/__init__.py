@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from remediation.bootstrap.opening import initialise, initialised, open_journal, open_reader
     from remediation.bootstrap.reporter import Reporter
     from remediation.bootstrap.start import RemediatorBootstrap
+    from remediation.bootstrap.vault import open_vault
     from remediation.engine.intake import Reported
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "initialised": "remediation.bootstrap.opening",
     "open_journal": "remediation.bootstrap.opening",
     "open_reader": "remediation.bootstrap.opening",
+    "open_vault": "remediation.bootstrap.vault",
 }
 __all__ = [
     "Host",
@@ -35,6 +37,7 @@ __all__ = [
     "initialised",
     "open_journal",
     "open_reader",
+    "open_vault",
 ]
 
 

@@ -23,6 +23,7 @@ from remediation.bootstrap.anchors import anchors_of
 from remediation.bootstrap.host import Host
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
+from remediation.bootstrap.vault import open_vault
 from remediation.confinement import AllowedRoots
 from remediation.coordination.locks import HostLock, SubjectLocks, alive
 from remediation.core.lifecycle import RunbookRecord
@@ -42,6 +43,7 @@ from remediation.engine.requests import Requests
 from remediation.engine.watching import Sentinels
 from remediation.journal import IntentJournal
 from remediation.journal.inbox import Inbox
+from remediation.keys.credentials import Credentials
 from remediation.model.base import milliseconds
 from remediation.model.entries import (
     HostStarted,
@@ -71,7 +73,7 @@ class RemediatorBootstrap:
         settings: See `Settings.load`.
         plugins: Modules or objects with hooks, beside those that settings and entry points bring.
         clock: The host's time.
-        secrets: Credentials that runbooks may declare, by name.
+        secrets: Credentials that runbooks may declare, by name, beside those of the vault. A name that is in both is an error.
         channels: Ways to reach people, beside those that settings and plugins bring.
 
     """
@@ -108,12 +110,16 @@ class RemediatorBootstrap:
         """
         settings, home, clock = self.settings, self.settings.home, self._clock
         plugins = discover(settings, self._plugins)
-        self.redactor = Redactor(values=self._secrets.values(), rules=plugins.secret_rules())
-        registry = self._registry(plugins)
+        credentials = Credentials(self._secrets, open_vault(home) if initialised(home) else None)
+        self.redactor = Redactor(rules=plugins.secret_rules())
+        credentials.tell(self.redactor.learn)
+        registry = self._registry(plugins, credentials)
         sentinels = plugins.sentinels(settings)
         anchors = anchors_of(settings, plugins.anchors())
         if not initialised(home):
             initialise(settings)
+            credentials = Credentials(self._secrets, open_vault(home))
+            credentials.tell(self.redactor.learn)
         home.make()
         limits = settings.limits
         state = HostState()
@@ -145,7 +151,7 @@ class RemediatorBootstrap:
                 controls=self.controls,
                 kinds=plugins.kinds,
                 scratch=scratch,
-                secrets=self._secrets,
+                secrets=credentials,
                 host_descriptor=host_lock.descriptor,
                 instance=instance,
                 redactor=self.redactor,
@@ -164,6 +170,9 @@ class RemediatorBootstrap:
                 concurrency=limits.concurrency,
                 per_runbook=limits.concurrency_per_runbook,
                 per_radius={Radius.MACHINE: limits.concurrency_machine, Radius.FLEET: limits.concurrency_fleet},
+                approvers=settings.approvals.allowed_signers is not None,
+                approval_ms=milliseconds(settings.approvals.expires),
+                recheck_ms=milliseconds(settings.approvals.recheck),
                 trust=TrustElevationSource(settings.trust.earn_after),
                 radii={id_: item.spec.blast_radius for id_, item in registry.runbooks.items()},
             )
@@ -185,10 +194,10 @@ class RemediatorBootstrap:
             structlog.get_logger("remediation.host").info("ready", host=settings.host.id, instance=instance, entries=journal.size)
             yield host
 
-    def _registry(self, plugins: Plugins) -> Registry:
+    def _registry(self, plugins: Plugins, credentials: Credentials) -> Registry:
         settings = self.settings
         ordered = sorted((table.order, id_) for id_, table in settings.runbooks.items() if table.order is not None)
-        registry = Registry(order=[*settings.ladder.order, *(id_ for _, id_ in ordered)], credentials=self._secrets)
+        registry = Registry(order=[*settings.ladder.order, *(id_ for _, id_ in ordered)], credentials=tuple(credentials))
         for kind, plugin in plugins.runbooks():
             spec = getattr(kind, "spec", None)
             options = settings.runbook(spec.id).options if spec is not None else {}

@@ -82,10 +82,11 @@ class Loan:
         name = ref.secret if isinstance(ref, SecretRef) else ref
         if self.spec is None or name not in self.spec.credentials:
             raise CredentialRefused(f"{self.runbook or 'the runbook'} did not declare the credential {name!r}; add it to its spec")
-        if name not in self.world.secrets:
-            raise CredentialRefused(f"this host has no credential {name!r}")
+        value = self.world.secrets.get(name)
+        if value is None:
+            raise CredentialRefused(f"this host has no credential {name!r}; `remediation secrets set {name}` gives it one")
         self.used.append(CredentialUsed(name=name, runbook=self.runbook, attempt=self.attempt))
-        return self.world.secrets[name]
+        return value
 
     async def run(
         self,

@@ -65,7 +65,10 @@ class Registry:
                 f"two runbooks are called {spec.id!r}: {other.__module__}.{other.__qualname__} and {kind.__module__}.{name}; rename one"
             )
         if missing:
-            raise RegistrationError(f"runbook {spec.id!r} declares credentials that this host does not have: {', '.join(missing)}")
+            raise RegistrationError(
+                f"runbook {spec.id!r} declares credentials that this host does not have: {', '.join(missing)}; "
+                "store each with `remediation secrets set NAME`"
+            )
         if spec.essential and spec.blast_radius is Radius.FLEET:
             raise RegistrationError(
                 f"runbook {spec.id!r} is essential and reaches the whole fleet; a runbook can be one or the other"

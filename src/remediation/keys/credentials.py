@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Never
 
 from remediation.errors import ConfigurationError, CredentialRefused
@@ -25,6 +25,8 @@ class Credentials(Mapping[str, str]):
     def __init__(self, given: Mapping[str, str] | None = None, vault: RemediationKeyVault | None = None) -> None:
         self._given = dict(given or {})
         self._vault = vault
+        self._learn: Callable[[Iterable[str]], object] | None = None
+        self._told: frozenset[str] = frozenset()
         if vault is not None and (both := sorted(self._given.keys() & set(vault.names()))):
             raise ConfigurationError(
                 f"the credentials {', '.join(both)} are in the vault, and the program passes them too: "
@@ -42,6 +44,7 @@ class Credentials(Mapping[str, str]):
             except CredentialRefused:
                 missing = True
             if not missing:
+                self._tell()
                 return value
         raise KeyError(name)
 
@@ -60,6 +63,17 @@ class Credentials(Mapping[str, str]):
         """The values of at least six characters; see `RemediationKeyVault.values`."""
         given = [value for value in self._given.values() if len(value) >= 6]
         return tuple(dict.fromkeys([*given, *(self._vault.values() if self._vault is not None else ())]))
+
+    def tell(self, learn: Callable[[Iterable[str]], object]) -> None:
+        """Have `learn` told what is to be masked: now, and before a value that the vault got meanwhile is handed out."""
+        self._learn = learn
+        self._tell()
+
+    def _tell(self) -> None:
+        known = frozenset(self.to_mask())
+        if self._learn is not None and (new := known - self._told):
+            self._learn(new)
+            self._told = known
 
     def __repr__(self) -> str:
         return "Credentials(<not shown>)"
