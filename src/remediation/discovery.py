@@ -14,12 +14,14 @@ from pydantic import ValidationError
 from remediation import effects
 from remediation.errors import RegistrationError
 from remediation.hooks import PROJECT, Specification
+from remediation.keys import BUILTIN_PROVIDERS
 from remediation.model.redaction import Rule
 from remediation.model.redaction.foreign import rule_of
 from remediation.model.text import printable
 from remediation.ports.anchor import Anchor
 from remediation.ports.channel import Channel
 from remediation.ports.effect import EffectKinds
+from remediation.ports.keys import KeyProvider
 from remediation.ports.sentinel import Sentinel
 from remediation.runbook import Runbook
 from remediation.settings import Settings

@@ -10,6 +10,7 @@ import pluggy
 from remediation.ports.anchor import Anchor
 from remediation.ports.channel import Channel
 from remediation.ports.effect import Effect
+from remediation.ports.keys import KeyProvider
 from remediation.ports.sentinel import Sentinel
 from remediation.runbook import Runbook
 

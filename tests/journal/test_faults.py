@@ -323,7 +323,8 @@ async def test_what_a_stranger_writes_into_a_running_log_is_refused_and_never_co
             tree.origin, 1, "forged", "s", 1, "pause.ended", _MOMENT, "tester", None, None, payload_digest(salt, body)
         ).encode()
         root = root_of([leaf_hash(audit(home)[0].leaf), leaf_hash(leaf)])
-        signer = new_signer(tree.origin) if note == "of a stranger" else tree._signer
+        own = SigningKey.load(home.signing_key).signer(tree.origin)
+        signer = new_signer(tree.origin) if note == "of a stranger" else own
         forged = Checkpoint(tree.origin, 2, root if note == "of a stranger" else bytes(32)).sign([signer])
         with contextlib.closing(sqlite3.connect(home.journal)) as database, database:
             database.execute("INSERT INTO entry VALUES (1, 'forged', 's', 1, 'pause.ended', ?, ?)", (_MOMENT, leaf))

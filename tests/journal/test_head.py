@@ -28,6 +28,7 @@ from tests.support.sample_log import new_signer
 from remediation.bootstrap import initialise, open_journal
 from remediation.errors import JournalDamaged, JournalRolledBack, JournalUnavailable
 from remediation.journal.head import HeadNote
+from remediation.keys import SigningKey
 from remediation.ports.clock import SystemClock
 from remediation.proof import Checkpoint
 from remediation.settings import Home
@@ -182,7 +183,7 @@ async def test_a_head_of_another_history_of_this_log_is_refused(home: Home) -> N
     tree, _ = parts_of(home)
     async with opened(home) as journal:
         await journal.append("s", entries_of(1, 2))
-    home.head_note.write_text(Checkpoint(tree.origin, 1, bytes(32)).sign([tree._signer]))
+    home.head_note.write_text(Checkpoint(tree.origin, 1, bytes(32)).sign([SigningKey.load(home.signing_key).signer(tree.origin)]))
     with pytest.raises(JournalDamaged, match="another history"):
         await open_journal(home, SystemClock())
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from remediation.bootstrap import initialise
+from remediation.bootstrap.keys import open_keys
 from remediation.journal import IntentJournal
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
 from remediation.journal.tree import SignedTree
-from remediation.keys import SigningKey
 from remediation.model.entries import Entry, PauseEnded, Record
 from remediation.ports.clock import Clock, SystemClock
 from remediation.ports.journal import Fold
@@ -71,7 +71,7 @@ def parts_of(home: Home) -> tuple[SignedTree, HeadNote]:
     """The tree and the head of a home, as its host opens them."""
     head = HeadNote(home.head_note)
     origin = Checkpoint.parse(Note.parse(head.read()).text).origin
-    return SignedTree(SigningKey.load(home.signing_key).signer(origin)), head
+    return SignedTree(origin, open_keys(home).load), head
 
 
 async def open_with(home: Home, *folds: Fold, clock: Clock | None = None, store: SqliteJournalStore | None = None) -> IntentJournal:

@@ -9,17 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from remediation.journal import IntentJournal
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
-from remediation.journal.tree import SignedTree
+from remediation.journal.tree import SignedTree, holding
+from remediation.keys import SigningKey
 from remediation.model.entries import Entry
 from remediation.ports.clock import SystemClock
 from remediation.proof.checkpoint import Checkpoint
 from remediation.proof.merkle import EMPTY_ROOT
-from remediation.proof.note import NoteSigner, VerifierKey
+from remediation.proof.note import NoteSigner
 from remediation.settings import Home, Settings
 from remediation.stores.sqlite import SqliteJournalStore, create
 
@@ -29,6 +28,7 @@ class WrittenJournal:
     """A home whose journal is written by the test itself."""
 
     home: Home
+    key: SigningKey
     signer: NoteSigner
 
     @classmethod
@@ -38,16 +38,13 @@ class WrittenJournal:
         (root / "remediation.toml").write_text(settings or f'[host]\nid = "atlas"\n[keys]\ndir = "{folder / "keys"}"\n')
         home = Settings.load(root / "remediation.toml", home=root).home
         home.make()
-        private = Ed25519PrivateKey.generate()
-        public = private.public_key().public_bytes_raw()
-        signer = NoteSigner(VerifierKey("atlas/remediation/0123456789abcdef", public), private.sign)
+        key = SigningKey.create(home.signing_key)
+        signer = key.signer("atlas/remediation/0123456789abcdef")
         note = Checkpoint(signer.key.name, 0, EMPTY_ROOT).sign([signer])
         create(home.journal, note)
         home.head_note.write_text(note)
-        home.signing_key.write_text("held by the test\n")
         home.verifier_keys.write_text(f"{signer.key}\n")
-        home.signing_key.chmod(0o600)
-        return cls(home, signer)
+        return cls(home, key, signer)
 
     def write(self, stream: str, entries: Sequence[Entry], *, actor: str = "test") -> None:
         """Append `entries` to `stream`, durably."""
@@ -55,7 +52,7 @@ class WrittenJournal:
         async def work() -> None:
             journal = await IntentJournal.open(
                 SqliteJournalStore(self.home.journal),
-                SignedTree(self.signer),
+                SignedTree(self.signer.key.name, holding(self.key)),
                 WriterLock(self.home.journal_lock),
                 HeadNote(self.home.head_note),
                 SystemClock(),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from remediation import __version__
 from remediation.bootstrap.erasing import finish_quietly
+from remediation.bootstrap.keys import finish_rotation, list_keys, open_keys
 from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
 from remediation.core.state import HostState
 from remediation.errors import JournalRolledBack, JournalUnavailable
@@ -20,18 +21,21 @@ from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock, locked
 from remediation.journal.snapshot import SnapshotFile
 from remediation.journal.tree import SignedTree
-from remediation.keys import SigningKey
 from remediation.ports.clock import Clock
 from remediation.ports.journal import Fold
+from remediation.ports.keys import KeyStore
 from remediation.proof.checkpoint import Checkpoint
 from remediation.proof.merkle import root_of
+from remediation.proof.note import NoteSigner, VerifierKey
 from remediation.settings import Home, Settings
 from remediation.stores.sqlite import SqliteJournalStore, create
 
 
-def initialise(settings: Settings) -> str:
+def initialise(settings: Settings, *, encrypt: bool = False) -> str:
     """
     Make the home's folders, key, first head and empty journal; returns the journal's origin. Finishes what a crash left half done.
+
+    `encrypt`: a new key is kept under a passphrase, which ``[keys] passphrase`` says where to find.
 
     Raises:
         ConfigurationError, JournalError: it can't be made here; what exists is never replaced.
@@ -40,13 +44,15 @@ def initialise(settings: Settings) -> str:
     home = settings.home
     home.make()
     with locked(home.journal_lock):
-        return _finish(home, settings.host.id)
+        return _finish(home, settings.host.id, encrypt=encrypt)
 
 
-def _finish(home: Home, host: str) -> str:
+def _finish(home: Home, host: str, *, encrypt: bool) -> str:
     _refuse_unfinished_recovery(home)
-    key = SigningKey.load(home.signing_key) if home.signing_key.exists() else SigningKey.create(home.signing_key)
+    keys = open_keys(home)
     head = HeadNote(home.head_note)
+    # A log that has begun is not continued by a new key.
+    key = keys.create(encrypt=encrypt) if head.size() < 0 and not keys.exists() else keys.load()
     if head.size() > 0 and not home.journal.exists():
         raise JournalRolledBack(
             f"{home.head_note} knows a journal of {head.size()} entries, but there is none at {home.journal}: "
@@ -56,12 +62,11 @@ def _finish(home: Home, host: str) -> str:
         if home.journal.exists():
             head.read()  # raises: a journal whose head is missing may have been rolled back
         origin = f"{host}/remediation/{random.token_hex(6)}"
-        head.advance(Checkpoint(origin, 0, root_of([])).sign([key.signer(origin)]))
+        signer = NoteSigner(VerifierKey(origin, key.public), key.sign)
+        head.advance(Checkpoint(origin, 0, root_of([])).sign([signer]))
     note, origin = head.read(), head.origin()
     if not home.verifier_keys.exists():
-        unfinished = home.keys / f".{home.verifier_keys.name}.new"
-        unfinished.write_text(f"{key.vkey(origin)}\n", "utf-8")
-        os.rename(unfinished, home.verifier_keys)
+        list_keys(home, [VerifierKey(origin, key.public)])
     if not home.journal.exists():
         # Last of all, and whole or not there: a home with a journal is one that can be opened.
         unfinished = home.root / UNFINISHED
@@ -89,8 +94,8 @@ def _sync(folder: Path) -> None:
 
 
 def initialised(home: Home) -> bool:
-    """Whether the home has its key, its head and its journal."""
-    return home.signing_key.exists() and home.head_note.exists() and home.journal.exists()
+    """Whether the home has its head and its journal. The key comes before both; if it is gone, opening says so."""
+    return home.head_note.exists() and home.journal.exists()
 
 
 def open_reader(home: Home) -> JournalReader:
@@ -98,28 +103,29 @@ def open_reader(home: Home) -> JournalReader:
     return JournalReader(SqliteJournalStore(home.journal, readonly=True))
 
 
-async def open_journal(home: Home, clock: Clock, *, state: HostState | None = None, folds: Sequence[Fold] = ()) -> IntentJournal:
+async def open_journal(
+    home: Home, clock: Clock, *, state: HostState | None = None, folds: Sequence[Fold] = (), keys: KeyStore | None = None
+) -> IntentJournal:
     """
     The home's journal, opened for writing with the home's key; `state` and `folds` are folded from it, and kept current.
 
-    An erasure that was interrupted is finished.
+    A rotation of the key and an erasure that were interrupted are finished. `keys`: where the private keys are kept; see `open_keys`.
 
     Raises:
         ConfigurationError, JournalError: it can't be.
 
     """
     _refuse_unfinished_recovery(home)
-    key = SigningKey.load(home.signing_key)
+    keys = open_keys(home) if keys is None else keys
     head = HeadNote(home.head_note)
-    origin = head.origin()
-    signer = key.signer(origin)
-    actor = f"key:{signer.key.key_id.hex()}"
+    tree = SignedTree(head.origin(), keys.load)
     store = SqliteJournalStore(home.journal)
-    snapshots = SnapshotFile(home.root / "snapshot.bin", key.derive("snapshot"), _schema())
+    snapshots = SnapshotFile(home.root / "snapshot.bin", functools.partial(tree.derived, "snapshot"), _schema())
     kept = Folds(folds if state is None else (state, *folds), state, snapshots)
     lock = WriterLock(home.journal_lock)
-    journal = await IntentJournal.open(store, SignedTree(signer), lock, head, clock, actor=actor, folds=kept)
+    journal = await IntentJournal.open(store, tree, lock, head, clock, folds=kept)
     try:
+        await finish_rotation(home, keys, journal)
         await finish_quietly(home, journal, clock)
     except BaseException:
         await journal.close()

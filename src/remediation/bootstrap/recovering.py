@@ -25,7 +25,7 @@ from remediation.journal import IntentJournal, encoding
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock, locked
 from remediation.journal.store import Row
-from remediation.journal.tree import SignedTree
+from remediation.journal.tree import SignedTree, holding
 from remediation.keys import SigningKey
 from remediation.model.entries import JournalRecovered
 from remediation.model.text import capped, wellformed
@@ -242,8 +242,8 @@ def _build(home: Home, plan: Plan, kept: Path) -> Plan:
 
     async def fill() -> int:
         lock = WriterLock(home.root / f"{UNFINISHED}.lock")
-        actor = f"key:{signer.key.key_id.hex()}"
-        journal = await IntentJournal.open(SqliteJournalStore(new), SignedTree(signer), lock, next_head, SystemClock(), actor=actor)
+        tree = SignedTree(plan.origin, holding(key))
+        journal = await IntentJournal.open(SqliteJournalStore(new), tree, lock, next_head, SystemClock())
         try:
             await journal.append(first.stream, first.entries)
             todo = [*parts, *incidents]

@@ -9,7 +9,7 @@ from typing import Self
 
 import structlog
 
-from remediation.errors import JournalError, JournalUnavailable, NotCanonical
+from remediation.errors import GuardRefused, JournalError, JournalUnavailable, NotCanonical
 from remediation.journal import encoding
 from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
@@ -19,10 +19,12 @@ from remediation.journal.placing import Request
 from remediation.journal.reading import POLL, JournalReader
 from remediation.journal.store import JournalStore, StreamTaken
 from remediation.journal.tree import SignedTree
-from remediation.model.entries import Entry, Position, Record
+from remediation.model.entries import Entry, KeyRotated, Position, Record
 from remediation.model.redaction import Redactor
 from remediation.ports.clock import Clock
 from remediation.ports.journal import ANY, Expected, Fold, Guard
+from remediation.ports.keys import Signer
+from remediation.proof.note import VerifierKey
 
 BATCH = 512
 HEAD_PACE = 1.0
@@ -63,11 +65,13 @@ class IntentJournal(JournalReader):
         head: HeadNote,
         clock: Clock,
         *,
-        actor: str,
+        actor: str = "",
         folds: Folds | Sequence[Fold] = (),
     ) -> Self:
         """
         Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`.
+
+        `actor` makes what names nobody else; by default it is the key that signs.
 
         Raises:
             JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: not opened.
@@ -127,6 +131,11 @@ class IntentJournal(JournalReader):
         return self._log.progress.committed
 
     @property
+    def keys(self) -> tuple[VerifierKey, ...]:
+        """The log's signing keys in order, as far as this process knows; the last one signs."""
+        return self._log.tree.epochs.keys
+
+    @property
     def origin(self) -> str:
         """The log's name: ``<host-id>/remediation/<log-id>``."""
         return self._log.tree.origin
@@ -154,12 +163,40 @@ class IntentJournal(JournalReader):
         if not entries or not stream or len(stream) > encoding.STREAM_CAP:
             raise NotCanonical(f"an append needs entries and a stream of 1 to {encoding.STREAM_CAP} characters")
         encoding.check_texts(stream, actor or None, causation, correlation, event_id)
+        if any(isinstance(entry, KeyRotated) for entry in entries):
+            raise GuardRefused("only a rotation says that the key was rotated: `remediation keys rotate`")
         drafts = [encoding.draft(entry, self.redactor) for entry in entries]
-        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         frame = (actor or self._actor, causation, correlation)
-        self._queue.append(Request(stream, drafts, expected, guard, frame, event_id, future, erases))
+        return await self._asked(Request(stream, drafts, expected, guard, frame, event_id, _answer(), erases))
+
+    async def _asked(self, request: Request) -> Position:
+        self._queue.append(request)
         self._wake.set()
-        return await future
+        return await request.future
+
+    async def rotate(self, successor: Signer, reason: str = "") -> Position:
+        """
+        Go over to another signing key, which must be kept durably already: the entry ``key.rotated``, the last one of its commit.
+
+        Its note is signed by both keys, later ones by `successor` alone, also those of other processes.
+
+        Raises:
+            GuardRefused: the key was rotated meanwhile, or `successor` was the log's before; nothing was appended.
+            JournalError: as `append`.
+
+        """
+        await self.refresh()
+        tree = self._log.tree
+        old, new = tree.key, VerifierKey(tree.origin, successor.public)
+        entry = KeyRotated(old=str(old), new=str(new), reason=reason)
+
+        def guard() -> None:
+            if tree.key != old or new in tree.epochs.keys:
+                raise GuardRefused(f"the log is signed by {tree.key} now, and was not rotated to {new}")
+
+        stream = f"host/{tree.origin.partition('/')[0]}"
+        frame = (self._actor, None, None)
+        return await self._asked(Request(stream, [encoding.draft(entry)], ANY, guard, frame, None, _answer(), successor=successor))
 
     async def durable(self, seq: int) -> None:
         """
@@ -186,10 +223,7 @@ class IntentJournal(JournalReader):
             raise JournalUnavailable("the journal is closed")
         if self._log.broken is None and self._lock.size_hint() == self._log.tree.size:
             return
-        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._queue.append(Request("", [], ANY, None, (self._actor, None, None), None, future))
-        self._wake.set()
-        await future
+        await self._asked(Request("", [], ANY, None, (self._actor, None, None), None, _answer()))
 
     async def publish(self) -> str:
         """
@@ -277,6 +311,8 @@ class IntentJournal(JournalReader):
             if count and entries > BATCH:
                 break
             count += 1
+            if request.successor is not None:
+                break
         batch, self._queue = self._queue[:count], self._queue[count:]
         return batch
 
@@ -321,3 +357,7 @@ class IntentJournal(JournalReader):
             if not moved.is_set():
                 with contextlib.suppress(JournalError):
                     await self.refresh()
+
+
+def _answer() -> asyncio.Future[Position]:
+    return asyncio.get_running_loop().create_future()

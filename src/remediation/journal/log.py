@@ -15,7 +15,7 @@ from remediation.journal.reading import rows_of
 from remediation.journal.store import Erasing, JournalStore, Row, Unit
 from remediation.journal.tree import SignedTree, stored_tree
 from remediation.model.base import timestamp
-from remediation.model.entries import Position
+from remediation.model.entries import KeyRotated, Position
 from remediation.ports.clock import Clock
 
 
@@ -78,7 +78,13 @@ class Log:
                 f"the journal has {size} entries where {tree.size} were committed; it was replaced under a running host"
             )
         rows = [row async for row in rows_of(self._store, after=tree.size - 1, until=size)]
-        tree.extend([row.leaf for row in rows])
+        start = 0
+        for number, row in enumerate(rows, 1):
+            if row.type == KeyRotated.type:
+                tree.extend([each.leaf for each in rows[start:number]])
+                await tree.turn(self._store, row)
+                start = number
+        tree.extend([row.leaf for row in rows[start:]])
         tree.check(note)
         for row in rows:
             self._placing.saw(row.stream, row.stream_seq)
@@ -96,8 +102,9 @@ class Log:
 
         """
         size, note = await self._store.head()
-        await self.tree.load(self._store, size, note)
-        await self.tree.check_head(self._store, self._head.read())
+        head = self._head.read()
+        await self.tree.load(self._store, size, note, head)
+        await self.tree.check_head(self._store, head)
         if self.unpublished:
             await self.tree.check_head(self._store, self.unpublished)
         self._placing.forget()
@@ -129,7 +136,7 @@ class Log:
         seq = tree.size
         for request in batch:
             try:
-                position, new = self._placing.place(request, tree.origin, seq, time)
+                position, new = self._placing.place(request, tree.origin, seq, time, tree.actor)
             except Exception as error:
                 refused.append((request, await self._placing.refusal(self._store, request, error)))
                 continue
@@ -142,7 +149,8 @@ class Log:
             placed.append((request, position))
         if rows:
             old = tree.size
-            tiles, note = tree.grow([row.leaf for row in rows])
+            successor = placed[-1][0].successor if placed and placed[-1][0] is batch[-1] else None
+            tiles, note = tree.grow([row.leaf for row in rows], successor)
             superseded = tree.superseded(old, time)
             if superseded is not None and self._head.size() == superseded:
                 superseded = None

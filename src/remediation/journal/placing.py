@@ -12,6 +12,7 @@ from remediation.journal.encoding import Draft, derived_id, place
 from remediation.journal.store import JournalStore, Row
 from remediation.model.entries import Position, Record
 from remediation.ports.journal import ANY, NO_STREAM, Expected, Guard
+from remediation.ports.keys import Signer
 
 _REMEMBERED = 20_000
 
@@ -29,6 +30,8 @@ class Request:
     future: asyncio.Future[Position]
     erases: Sequence[int] = ()
     """Entries whose bodies go with this append; the entry of the same index says so."""
+    successor: Signer | None = None
+    """The key that this append rotates to: it is the last of its commit."""
 
     def ids(self) -> list[str]:
         """
@@ -111,9 +114,9 @@ class Placing:
                 return ExpectationFailed(f"stream {request.stream} has {length} entries, not 0; read it again and decide anew")
         return error
 
-    def place(self, request: Request, origin: str, seq: int, time: str) -> tuple[Position, list[tuple[Row, Record]]]:
+    def place(self, request: Request, origin: str, seq: int, time: str, actor: str) -> tuple[Position, list[tuple[Row, Record]]]:
         """
-        Position and rows of one request at `seq`; no rows when it was appended before.
+        Position and rows of one request at `seq`; no rows when it was appended before. `actor` made what names no other.
 
         Raises:
             ExpectationFailed, IdConflict, and whatever the guard raises.
@@ -142,7 +145,7 @@ class Placing:
                     stream=stream,
                     stream_seq=length + index,
                     time=time,
-                    frame=request.frame,
+                    frame=(request.frame[0] or actor, *request.frame[1:]),
                 )
             )
         self._lengths[stream] = length + len(result)

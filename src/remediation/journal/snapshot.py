@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -45,12 +46,12 @@ class SnapshotFile:
 
     Args:
         path: A file of the home.
-        key: 32 bytes that only holders of the signing key know.
+        key: 32 bytes that only holders of the signing key know; or what gets them, which may change with that key.
         schema: Identifies the code that made the content; other content is not believed.
 
     """
 
-    def __init__(self, path: Path, key: bytes, schema: bytes) -> None:
+    def __init__(self, path: Path, key: bytes | Callable[[], bytes], schema: bytes) -> None:
         self._path = path
         self._key = key
         self._schema = schema
@@ -91,4 +92,5 @@ class SnapshotFile:
             raise
 
     def _mac(self, rest: bytes) -> bytes:
-        return hmac.digest(self._key, len(self._schema).to_bytes(8, "big") + self._schema + rest, "sha256")
+        key = self._key if isinstance(self._key, bytes) else self._key()
+        return hmac.digest(key, len(self._schema).to_bytes(8, "big") + self._schema + rest, "sha256")

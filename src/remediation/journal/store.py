@@ -6,7 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from remediation.journal.selection import EVERYTHING, Selection
 from remediation.proof.tiles import Tile
+
+PAGE = 512
+"""Rows that are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,14 @@ class JournalStore(Protocol):
 
         """
 
-    async def rows(self, after: int, limit: int, *, stream: str | None = None, types: Sequence[str] = ()) -> list[Row]:
-        """Up to `limit` rows with seq > `after`, in order. `stream` ending in ``/`` is a prefix."""
+    async def rows(self, after: int, limit: int, wanted: Selection = EVERYTHING) -> list[Row] | None:
+        """Up to `limit` of the wanted rows with seq > `after`, in order; `None` if that would take long: ask for their `positions`."""
+
+    async def positions(self, after: int, limit: int, wanted: Selection, *, newest: bool = False) -> list[int]:
+        """Up to `limit` positions > `after` of what is wanted: the first ones in order, or the `newest` ones in reverse order."""
+
+    async def rows_at(self, positions: Sequence[int]) -> list[Row]:
+        """The rows at these positions, in order; at most `PAGE` of them."""
 
     async def leaves(self, start: int, stop: int) -> list[bytes]:
         """The leaves start <= seq < stop."""
@@ -96,6 +106,9 @@ class JournalStore(Protocol):
 
     async def checkpoint(self, size: int) -> str | None:
         """The stored checkpoint of exactly this size."""
+
+    async def rotations(self) -> list[Row]:
+        """The entries of type ``key.rotated``, in order."""
 
     async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
         """How many entries each of `streams` has."""

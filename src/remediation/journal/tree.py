@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
-from remediation.errors import JournalDamaged, JournalRolledBack
-from remediation.journal.store import JournalStore
-from remediation.proof.checkpoint import Checkpoint, open_checkpoint
+from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, JournalUnavailable
+from remediation.journal import encoding
+from remediation.journal.epochs import Epochs
+from remediation.journal.store import JournalStore, Row
+from remediation.model.entries import KeyRotated
+from remediation.ports.keys import Signer
+from remediation.proof.checkpoint import Checkpoint
 from remediation.proof.errors import ProofError
 from remediation.proof.merkle import leaf_hash
 from remediation.proof.note import Note, NoteSigner, VerifierKey
 from remediation.proof.tiles import WIDTH, Tile, TileWriter
 
+Obtain = Callable[[bytes | None], Signer]
+"""Gets the key with this public half, or (`None`) the one that is in use by what is kept. May take long; raises ConfigurationError."""
+
 
 class SignedTree:
-    """The tree of one log, and who signs its heads."""
+    """
+    The tree of one log, and who signs its heads.
 
-    def __init__(self, signer: NoteSigner) -> None:
-        self._signer = signer
+    Which key that is, the log itself says: it is read again whenever another process has committed, and a key that the log has left
+    never signs. The private key comes from `obtain` when it is first needed.
+    """
+
+    def __init__(self, origin: str, obtain: Obtain) -> None:
+        self._origin = origin
+        self._obtain = obtain
         self._writer = TileWriter()
         self._hour = ""
+        self._signer: Signer | None = None
+        self._epochs: Epochs | None = None
 
     @property
     def origin(self) -> str:
-        """The log's name, which is its key's name too."""
-        return self._signer.key.name
+        """The log's name, which is its keys' name too."""
+        return self._origin
+
+    @property
+    def epochs(self) -> Epochs:
+        """The log's keys; known once it is loaded."""
+        if self._epochs is None:
+            raise JournalUnavailable("the journal is not loaded")
+        return self._epochs
 
     @property
     def key(self) -> VerifierKey:
-        """The key that verifies its heads."""
-        return self._signer.key
+        """The key that verifies its next head."""
+        return self.epochs.current
+
+    @property
+    def actor(self) -> str:
+        """How entries name that key."""
+        return f"key:{self.key.key_id.hex()}"
 
     @property
     def size(self) -> int:
@@ -41,14 +69,28 @@ class SignedTree:
         """The root of the tree as it stands."""
         return self._writer.root()
 
-    async def load(self, store: JournalStore, size: int, note: str) -> None:
+    def derived(self, purpose: str) -> bytes:
+        """A key for `purpose` that only holders of the log's present key have; see `remediation.ports.keys.Signer.derive`."""
+        return self._own().derive(purpose)
+
+    async def load(self, store: JournalStore, size: int, note: str, head: str) -> None:
         """
-        Take the stored tree over, proved against its newest checkpoint.
+        Take the stored tree over, proved against its newest checkpoint, and get the key that signs it.
+
+        Args:
+            store: Where it is stored.
+            size: Entries stored.
+            note: The newest checkpoint.
+            head: ``head.note``.
 
         Raises:
-            JournalDamaged: tree and checkpoint don't belong together.
+            JournalRolledBack: the log is behind `head`.
+            JournalDamaged: tree, keys and checkpoint don't belong together.
+            ConfigurationError: there is no key.
+            JournalUnavailable: there was one, and the one that the log has turned to can't be had.
 
         """
+        await self._know_keys(store, size, note, head)
         try:
             self._writer = await stored_tree(store, size)
         except ProofError as error:
@@ -56,10 +98,72 @@ class SignedTree:
         self._hour = ""
         self.check(note)
 
+    async def _know_keys(self, store: JournalStore, size: int, note: str, head: str) -> None:
+        rotations = await store.rotations()
+        if self._signer is None or not (rotations or self._signs(self._signer, note)):
+            await self._get(None)
+        own = self._named(self._own())
+        first = _rotation(rotations[0]).old if rotations else str(own)
+        try:
+            epochs = Epochs((VerifierKey.parse(first),))
+        except ProofError as error:
+            raise JournalDamaged(f"the journal's first key is none: {error}; run `remediation journal verify`") from error
+        self._refuse_rolled_back(size, note, head, own)
+        for row in rotations:
+            epochs = await self._turned(store, epochs, row)
+        self._epochs = epochs
+        await self._get(epochs.current.public)
+
+    def _signs(self, signer: Signer, note: str) -> bool:
+        try:
+            Epochs((self._named(signer),)).opened(note)
+        except ProofError:
+            return False
+        return True
+
+    def _refuse_rolled_back(self, size: int, note: str, head: str, own: VerifierKey) -> None:
+        """A copy from before a rotation would look like one of a strange key; what our key signed later shows what it is."""
+        try:
+            known = Epochs((own,)).opened(head)
+            ours = Checkpoint.parse(Note.parse(note).text).origin == self.origin
+        except ProofError:
+            return
+        if ours and known.size > size:
+            raise _rolled_back(size, known.size)
+
+    async def turn(self, store: JournalStore, row: Row) -> None:
+        """
+        Follow a rotation that another process committed; the tree ends with its entry.
+
+        Raises:
+            JournalDamaged: it is not signed by both keys.
+            JournalUnavailable: the new key can't be had: nothing can be appended by this process.
+
+        """
+        epochs = await self._turned(store, self.epochs, row)
+        note = await store.checkpoint(row.seq + 1)
+        if note is None or epochs.opened(note).root != self.root:
+            raise JournalDamaged(f"the checkpoint of the key rotation at entry {row.seq} is not that of the entries before it")
+        await self._get(epochs.current.public)
+        self._epochs = epochs
+
+    async def _turned(self, store: JournalStore, epochs: Epochs, row: Row) -> Epochs:
+        size = row.seq + 1
+        turned = epochs.turned(size, _rotation(row))
+        note = await store.checkpoint(size)
+        try:
+            if note is None or turned.opened(note).size != size:
+                raise JournalDamaged(f"the key rotation at entry {row.seq} has no checkpoint; run `remediation journal verify`")
+        except ProofError as error:
+            raise JournalDamaged(
+                f"the key rotation at entry {row.seq} is not signed by both keys: {error}; run `remediation journal verify`"
+            ) from error
+        return turned
+
     def check(self, note: str) -> None:
         """Raise JournalDamaged unless `note` is our signed head of the tree as it stands."""
         try:
-            opened = open_checkpoint(note, [self.key], origin=self.origin).checkpoint
+            opened = self.epochs.opened(note)
         except ProofError as error:
             raise JournalDamaged(f"the journal's newest checkpoint is not signed by this home's key: {error}") from error
         if (opened.size, opened.root) != (self.size, self._writer.root()):
@@ -78,14 +182,11 @@ class SignedTree:
 
         """
         try:
-            head = open_checkpoint(note, [self.key], origin=self.origin).checkpoint
+            head = self.epochs.opened(note)
         except ProofError as error:
             raise JournalDamaged(f"the head that is known is not one of this journal: {error}") from error
         if head.size > self.size:
-            raise JournalRolledBack(
-                f"the journal has {self.size} entries, but {head.size} were signed and made known: it was rolled back, or is an old "
-                "copy. It is never continued; bring the newer files back, or start a new log with `remediation journal recover`"
-            )
+            raise _rolled_back(self.size, head.size)
         root = self._writer.root() if head.size == self.size else (await stored_tree(store, head.size)).root()
         if root != head.root:
             raise JournalDamaged(
@@ -96,15 +197,74 @@ class SignedTree:
         """Take in leaves that another process committed."""
         self._writer.extend([leaf_hash(leaf) for leaf in leaves])
 
-    def grow(self, leaves: Sequence[bytes]) -> tuple[list[Tile], str]:
-        """Add leaves; returns the tiles to store and the signed checkpoint of the new size."""
+    def grow(self, leaves: Sequence[bytes], successor: Signer | None = None) -> tuple[list[Tile], str]:
+        """
+        Add leaves; returns the tiles to store and the signed checkpoint of the new size.
+
+        With `successor`, the last leaf is the rotation to it: both sign, and from now on only it does.
+        """
         tiles = self._writer.extend([leaf_hash(leaf) for leaf in leaves])
-        return tiles, Checkpoint(self.origin, self._writer.size, self._writer.root()).sign([self._signer])
+        signers = [self._note_signer(self._own())]
+        if successor is not None:
+            signers.append(self._note_signer(successor))
+            self._epochs = Epochs((*self.epochs.keys, signers[1].key), (*self.epochs.sizes, self.size))
+            self._signer = successor
+        return tiles, Checkpoint(self.origin, self._writer.size, self._writer.root()).sign(signers)
 
     def superseded(self, old: int, time: str) -> int | None:
-        """The size of the last checkpoint if it need not be kept: one an hour stays, and the empty log's."""
+        """The size of the last checkpoint if it need not be kept: one an hour stays, the empty log's, and those of rotations."""
         hour, self._hour = self._hour, time[:13]
-        return old if old and hour == self._hour else None
+        return old if old and hour == self._hour and old not in self.epochs.sizes else None
+
+    def _own(self) -> Signer:
+        if self._signer is None:
+            raise JournalUnavailable("the journal is not loaded")
+        return self._signer
+
+    async def _get(self, public: bytes | None) -> None:
+        """Have the key, off the event loop: what makes a passphrase safe is slow."""
+        known = self._signer
+        if known is not None and public == known.public:
+            return
+        try:
+            self._signer = await asyncio.to_thread(self._obtain, public)
+        except ConfigurationError as error:
+            if public is None:
+                raise
+            raise JournalUnavailable(
+                f"the key of the journal was rotated, and this process can't get the new one, so it can't append: {error}"
+            ) from error
+
+    def _named(self, signer: Signer) -> VerifierKey:
+        return VerifierKey(self.origin, signer.public)
+
+    def _note_signer(self, signer: Signer) -> NoteSigner:
+        return NoteSigner(self._named(signer), signer.sign)
+
+
+def holding(signer: Signer) -> Obtain:
+    """What gets this key, and no other one."""
+
+    def obtain(public: bytes | None) -> Signer:
+        if public not in (None, signer.public):
+            raise ConfigurationError("this process was given one key only, and the log goes on with another one")
+        return signer
+
+    return obtain
+
+
+def _rotation(row: Row) -> KeyRotated:
+    entry = encoding.record(row).entry
+    if not isinstance(entry, KeyRotated):
+        raise JournalDamaged(f"entry {row.seq} rotated the key, and its body is gone; run `remediation journal verify`")
+    return entry
+
+
+def _rolled_back(size: int, known: int) -> JournalRolledBack:
+    return JournalRolledBack(
+        f"the journal has {size} entries, but {known} were signed and made known: it was rolled back, or is an old "
+        "copy. It is never continued; bring the newer files back, or start a new log with `remediation journal recover`"
+    )
 
 
 async def stored_tree(store: JournalStore, size: int) -> TileWriter:

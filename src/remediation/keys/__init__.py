@@ -7,8 +7,14 @@ or copy a private key, must not read one that others can read, and must not deci
 
 from __future__ import annotations
 
+from remediation.keys.file_store import FileKeys
 from remediation.keys.files import KeyFileRefused
+from remediation.keys.os_keyring import KeyringKeys
 from remediation.keys.passphrase import PassphraseRefused
 from remediation.keys.signing import SigningKey
+from remediation.ports.keys import KeyProvider
 
-__all__ = ["KeyFileRefused", "PassphraseRefused", "SigningKey"]
+BUILTIN_PROVIDERS: dict[str, KeyProvider] = {provider.name: provider for provider in (FileKeys(), KeyringKeys())}
+"""The places for keys that come with the package, by what ``[keys] provider`` calls them. They have no privilege over those of plugins."""
+
+__all__ = ["BUILTIN_PROVIDERS", "KeyFileRefused", "PassphraseRefused", "SigningKey"]

@@ -96,7 +96,8 @@ class FileKeyStore:
         held = [signing.public_of(content, str(self.current))]
         with contextlib.suppress(KeyFileRefused):
             held.append(signing.public_of(read_private(self.next), str(self.next)))
-        return KeyState(tuple(held), sealed, f"{self.current}, {'under a passphrase' if sealed else 'not encrypted'}")
+        kept = f"{self.current}, {'under a passphrase' if sealed else 'not encrypted'}"
+        return KeyState(tuple(held), sealed, kept, unsettled=os.path.lexists(self.old))
 
     def protect(self, passphrase: bytes | None) -> None:
         """

@@ -17,9 +17,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from remediation.errors import ConfigurationError
+from remediation.settings.home import PASSPHRASE_SOURCE
 
 MAX_BYTES = 1024
-SOURCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|fd:(0|[3-9]|[1-9][0-9]{1,3})|credential:[A-Za-z0-9_.-]{1,255}")
 
 
 class PassphraseRefused(ConfigurationError):
@@ -55,7 +55,7 @@ def check_source(source: str) -> str:
         ValueError: it doesn't.
 
     """
-    if not SOURCE.fullmatch(source):
+    if not re.fullmatch(PASSPHRASE_SOURCE, source):
         raise ValueError(f"{source!r} is none of env:NAME, fd:NUMBER (0, or 3 and more) and credential:NAME")
     return source
 

@@ -49,6 +49,8 @@ class KeyState:
     """Whether reading the files (or what else there is) is not enough to have the key."""
     kept: str
     """Where and how they are kept, in words."""
+    unsettled: bool = False
+    """Whether a key that is no longer in use has still to be destroyed."""
 
 
 class KeyStore(Protocol):

@@ -11,6 +11,8 @@ CREATE TABLE entry (
     UNIQUE (stream, stream_seq)
 ) STRICT;
 
+CREATE INDEX rotation ON entry (seq) WHERE type = 'key.rotated';  -- found without a scan: the key is known before anything else
+
 CREATE TABLE payload (                           -- the only erasable table
     seq  INTEGER PRIMARY KEY,
     salt BLOB NOT NULL,
@@ -33,3 +35,8 @@ CREATE TABLE tile (                              -- C2SP tlog-tiles geometry
     data  BLOB    NOT NULL,
     PRIMARY KEY (level, n)
 ) STRICT, WITHOUT ROWID;
+
+-- For reading by type, time and correlation; see stores/queries.py. The correlation stands in the leaf only, and is left out where the
+-- stream's name is the same.
+CREATE INDEX entry_type_time ON entry (type, time);
+CREATE INDEX entry_correlation ON entry (CAST(substr(leaf, instr(leaf, x'2c22636f7272656c6174696f6e223a22') + 16, instr(leaf, x'222c226964223a22') - instr(leaf, x'2c22636f7272656c6174696f6e223a22') - 16) AS TEXT)) WHERE instr(leaf, x'2c22636f7272656c6174696f6e223a22') > 0 AND stream <> 'incident/' || replace(CAST(substr(leaf, instr(leaf, x'2c22636f7272656c6174696f6e223a22') + 16, instr(leaf, x'222c226964223a22') - instr(leaf, x'2c22636f7272656c6174696f6e223a22') - 16) AS TEXT), '-', '/');

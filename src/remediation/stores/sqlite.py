@@ -16,15 +16,14 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
+from remediation.journal.selection import EVERYTHING, Selection
 from remediation.journal.store import Row, StreamTaken, Unit
-from remediation.stores import schema, writing
+from remediation.stores import queries, schema, writing
 from remediation.stores.filesystem import network_filesystem
 
 T = TypeVar("T")
 APPLICATION_ID = 0x52454D44  # "REMD"
 FORMAT = writing.FORMAT
-_COLUMNS = "e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time, e.leaf, p.salt, p.body"
-_FROM = "FROM entry e LEFT JOIN payload p ON p.seq = e.seq"
 _DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _PARTING = 5.0
 _PATIENCE_MS = 10_000
@@ -198,21 +197,21 @@ class SqliteJournalStore:
         except (sqlite3.Error, ValueError) as error:
             raise self._translated(error) from error
 
-    async def rows(self, after: int, limit: int, *, stream: str | None = None, types: Sequence[str] = ()) -> list[Row]:
-        where, values = ["e.seq > ?"], [after]
-        order = "e.seq"
-        parameters: list[Any] = list(values)
-        if stream is not None and stream.endswith("/"):
-            where.append("e.stream >= ? AND e.stream < ?")
-            parameters += [stream, stream[:-1] + "0"]  # "0" follows "/"
-        elif stream is not None:
-            where.append("e.stream = ?")
-            parameters.append(stream)
-        if types:
-            where.append(f"e.type IN ({', '.join('?' * len(types))})")
-            parameters += types
-        sql = f"SELECT {_COLUMNS} {_FROM} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"
-        return await self._with_erasures([_row(*row) for row in await self._query(sql, (*parameters, limit))])
+    async def rows(self, after: int, limit: int, wanted: Selection = EVERYTHING) -> list[Row] | None:
+        query = queries.page(after, limit, wanted)
+        return None if query is None else await self._rows(*query)
+
+    async def positions(self, after: int, limit: int, wanted: Selection, *, newest: bool = False) -> list[int]:
+        (last,) = (await self._query("SELECT max(seq) FROM entry"))[0]
+        near = last is None or last - after <= queries.NEAR
+        query = queries.positions(after, limit, wanted, near=near, newest=newest)
+        return [seq for (seq,) in await self._query(*query)]
+
+    async def rows_at(self, positions: Sequence[int]) -> list[Row]:
+        return await self._rows(queries.at(len(positions)), positions) if positions else []
+
+    async def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        return await self._with_erasures([_row(*row) for row in await self._query(sql, values)])
 
     async def leaves(self, start: int, stop: int) -> list[bytes]:
         rows = await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))
@@ -233,7 +232,10 @@ class SqliteJournalStore:
 
     async def rotations(self) -> list[Row]:
         # The type is written out, so that SQLite knows that the partial index will do.
-        return [_row(*row) for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.type = 'key.rotated' ORDER BY e.seq")]
+        return [
+            _row(*row)
+            for row in await self._query(f"SELECT {queries.COLUMNS} {queries.FROM} WHERE e.type = 'key.rotated' ORDER BY e.seq")
+        ]
 
     async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
         lengths = dict.fromkeys(streams, 0)
@@ -247,7 +249,7 @@ class SqliteJournalStore:
         found: dict[str, Row] = {}
         for some in _batches(ids, 500):
             marks = ", ".join("?" * len(some))
-            for row in await self._query(f"SELECT {_COLUMNS} {_FROM} WHERE e.event_id IN ({marks})", tuple(some)):
+            for row in await self._query(f"SELECT {queries.COLUMNS} {queries.FROM} WHERE e.event_id IN ({marks})", tuple(some)):
                 found[row[1]] = _row(*row)
         return found
 
@@ -259,7 +261,7 @@ class SqliteJournalStore:
         sayings: dict[int, Row] = {}
         for some in _batches(erased, 500):
             marks = ", ".join("?" * len(some))
-            sql = f"SELECT x.seq, {_COLUMNS} FROM erasure x JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = e.seq WHERE x.seq IN ({marks})"  # noqa: S608, E501 - constants and marks only
+            sql = f"SELECT x.seq, {queries.COLUMNS} FROM erasure x JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = e.seq WHERE x.seq IN ({marks})"  # noqa: S608, E501 - constants and marks only
             sayings.update({seq: _row(*row) for seq, *row in await self._query(sql, tuple(some))})
         return [replace(row, erasure=sayings.get(row.seq)) if row.body is None else row for row in rows]
 
