@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -105,10 +106,20 @@ class GuardedJournal:
         return position
 
     def read(
-        self, *, after: int = -1, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None
+        self,
+        *,
+        after: int = -1,
+        stream: str | None = None,
+        types: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        correlation: str | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[Record]:
         """See `Journal.read`."""
-        return self._journal.read(after=after, stream=stream, types=types, limit=limit)
+        return self._journal.read(
+            after=after, stream=stream, types=types, since=since, until=until, correlation=correlation, limit=limit
+        )
 
     def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
         """See `Journal.follow`."""

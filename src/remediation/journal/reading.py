@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Self
 
 from remediation.journal import encoding
-from remediation.journal.store import JournalStore, Row
+from remediation.journal.selection import EVERYTHING, Selection
+from remediation.journal.store import PAGE, JournalStore, Row
 from remediation.journal.tree import stored_tree
 from remediation.model.entries import Record
 
-PAGE = 512
+_POSITIONS = 128 * PAGE
+_NO_LIMIT = 2**62
 POLL = 0.05
 """Seconds between two looks for entries of other processes."""
 
@@ -48,17 +51,48 @@ class JournalReader:
         return (await stored_tree(self._store, size)).root()
 
     async def read(
-        self, *, after: int = -1, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None
+        self,
+        *,
+        after: int = -1,
+        stream: str | None = None,
+        types: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        correlation: str | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[Record]:
         """
-        Stored entries with seq > `after`, in order. `stream` ending in ``/`` means all streams that begin so.
+        Stored entries with seq > `after`, in the log's order; see `remediation.ports.journal.Journal.read`.
 
         Raises:
             JournalDamaged: a body is not the one that was committed to.
 
         """
-        async for row in rows_of(self._store, after=after, stream=stream, types=types, limit=limit):
+        wanted = Selection.of(stream=stream, types=types, since=since, until=until, correlation=correlation)
+        async for row in rows_of(self._store, after=after, wanted=wanted, limit=limit):
             yield encoding.record(row)
+
+    async def newest(
+        self,
+        number: int,
+        *,
+        stream: str | None = None,
+        types: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        correlation: str | None = None,
+    ) -> list[Record]:
+        """
+        The last `number` entries of which all that is given holds, oldest first; see `read`.
+
+        Raises:
+            JournalDamaged: a body is not the one that was committed to.
+
+        """
+        wanted = Selection.of(stream=stream, types=types, since=since, until=until, correlation=correlation)
+        positions = (await self._store.positions(-1, number, wanted, newest=True))[::-1]
+        pages = [positions[start : start + PAGE] for start in range(0, len(positions), PAGE)]
+        return [encoding.record(row) for page in pages for row in await self._store.rows_at(page)]
 
     async def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
         """Like `read`, then each new entry of any process, within about 50 ms; does not end by itself."""
@@ -79,14 +113,17 @@ async def rows_of(
     *,
     after: int = -1,
     until: int | None = None,
-    stream: str | None = None,
-    types: Sequence[str] = (),
+    wanted: Selection = EVERYTHING,
     limit: int | None = None,
 ) -> AsyncIterator[Row]:
-    """The rows of `store` with `after` < seq < `until`, page by page, in order; filters as in `JournalReader.read`."""
-    left = limit if limit is not None else float("inf")
+    """The rows of `store` with `after` < seq < `until`, in order, `limit` at most."""
+    left = limit if limit is not None else _NO_LIMIT
     while left > 0:
-        page = await store.rows(after, int(min(PAGE, left)), stream=stream, types=types)
+        page = await store.rows(after, min(PAGE, left), wanted)
+        if page is None:
+            async for row in _through_positions(store, after, until, wanted, left):
+                yield row
+            return
         for row in page:
             if until is not None and row.seq >= until:
                 return
@@ -95,3 +132,20 @@ async def rows_of(
             return
         left -= len(page)
         after = page[-1].seq
+
+
+async def _through_positions(
+    store: JournalStore, after: int, until: int | None, wanted: Selection, left: int
+) -> AsyncIterator[Row]:
+    """As `rows_of`, for what no index has in the log's order: many positions are looked up at once, their rows page by page."""
+    while left > 0:
+        positions = await store.positions(after, min(_POSITIONS, left), wanted)
+        for start in range(0, len(positions), PAGE):
+            for row in await store.rows_at(positions[start : start + PAGE]):
+                if until is not None and row.seq >= until:
+                    return
+                yield row
+        if len(positions) < _POSITIONS:
+            return
+        left -= len(positions)
+        after = positions[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Literal, Protocol
 
@@ -97,9 +98,33 @@ class Journal(Protocol):
         """
 
     def read(
-        self, *, after: int = -1, stream: str | None = None, types: Sequence[str] = (), limit: int | None = None
+        self,
+        *,
+        after: int = -1,
+        stream: str | None = None,
+        types: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        correlation: str | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[Record]:
-        """Stored entries with seq > `after`, in order. `stream` ending in ``/`` means all streams that begin so."""
+        """
+        Stored entries with seq > `after`, in the log's order, of which all that is given holds. Goes through an index.
+
+        Args:
+            after: A position.
+            stream: Their stream; with a ``/`` at its end, all streams that begin so.
+            types: Their type is one of these.
+            since: Their time is this or later. Times are in milliseconds.
+            until: Their time is earlier than this. Non-guarantee: times order nothing. After a clock was set back, entries between
+                two moments need not stand side by side.
+            correlation: The id that ties them together.
+            limit: How many at most.
+
+        Raises:
+            ValueError: a moment without time zone.
+
+        """
 
     def follow(self, *, after: int = -1) -> AsyncIterator[Record]:
         """Like `read`, then goes on with each new entry, also of other processes."""
