@@ -6,6 +6,7 @@ import asyncio
 
 from remediation.core.incident import Incident
 from remediation.core.state import HostState
+from remediation.engine.approvals import Approvals
 from remediation.engine.intake import Reported
 from remediation.engine.remediator import Remediator
 from remediation.engine.requests import Requests
@@ -25,6 +26,7 @@ class Host:
         remediator: Remediator,
         sentinels: Sentinels,
         requests: Requests,
+        approvals: Approvals,
     ) -> None:
         self.instance = instance
         self.journal = journal
@@ -32,6 +34,8 @@ class Host:
         self._remediator = remediator
         self._sentinels = sentinels
         self._requests = requests
+        self.approvals = approvals
+        """What waits for a person's consent, and how it is answered."""
         self._stopped = asyncio.Event()
         self.stopped_because = ""
 

@@ -33,6 +33,7 @@ from remediation.core.trust import TrustElevationSource
 from remediation.discovery import Plugins, discover
 from remediation.effects import DeclaredDisposable, HostControls
 from remediation.engine.anchoring import Anchoring
+from remediation.engine.approvals import Approvals
 from remediation.engine.channels import CommandChannel, LogChannel
 from remediation.engine.lending import World
 from remediation.engine.notices import Notices
@@ -180,9 +181,17 @@ class RemediatorBootstrap:
             anchoring.begin()
             stack.push_async_callback(_last_heads, anchoring, notices)
             remediator = Remediator(journal, state, registry, world, policy, locks, notices)
-            requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, clock)
+            approvals = Approvals(
+                remediator.journal,
+                state,
+                clock,
+                journal.origin,
+                signers=settings.approvals.allowed_signers,
+                allow_local=settings.approvals.allow_local,
+            )
+            requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, approvals, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
-            host = Host(instance, journal, state, remediator, watching, requests)
+            host = Host(instance, journal, state, remediator, watching, requests, approvals)
             await remediator.start()
             stack.push_async_callback(self._farewell, journal, host, remediator)
             stack.push_async_callback(remediator.stop)

@@ -46,6 +46,20 @@ def document(origin: str, incident: Incident, approval: Approval, *, decision: D
     )
 
 
+def asked_for(content: bytes) -> str:
+    """
+    The id of the request that a signed document answers.
+
+    Raises:
+        ApprovalRefused: it names none.
+
+    """
+    found = _parsed(content).get("approval_id")
+    if not isinstance(found, str) or not found:
+        raise ApprovalRefused("the document names no request: sign the bytes exactly as they were given")
+    return found
+
+
 def check(content: bytes, origin: str, incident: Incident, approval: Approval, *, now: int) -> tuple[Decision, str]:
     """
     What a signed document answers to `approval`, and who is said to have signed it. The signature is not checked here.

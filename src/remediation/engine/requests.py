@@ -10,12 +10,21 @@ from pydantic import ValidationError
 
 from remediation.core.incident import Incident, Phase
 from remediation.core.state import HostState
+from remediation.engine.approvals import Approvals
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
 from remediation.engine.remediator import Remediator
 from remediation.errors import ExpectationFailed, HostStopped, IdConflict, JournalError, RemediationError
 from remediation.journal.inbox import Inbox, Message, Unreadable
-from remediation.model.entries import IncidentReopened, IncidentSettled, PauseEnded, PauseStarted
+from remediation.model.entries import (
+    ApprovalExpired,
+    AttemptFinished,
+    Entry,
+    IncidentReopened,
+    IncidentSettled,
+    PauseEnded,
+    PauseStarted,
+)
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.text import SUMMARY_CAP, capped, wellformed
 from remediation.ports.clock import Clock
@@ -41,6 +50,7 @@ class Requests:
         state: HostState,
         registry: Registry,
         policy: Policy,
+        approvals: Approvals,
         clock: Clock,
     ) -> None:
         self._inbox = inbox
@@ -49,6 +59,7 @@ class Requests:
         self._state = state
         self._registry = registry
         self._policy = policy
+        self._approvals = approvals
         self._clock = clock
         self._log = structlog.get_logger("remediation.inbox")
         self._handlers: dict[str, Callable[[Message], Awaitable[None]]] = {
@@ -57,6 +68,8 @@ class Requests:
             "reopen": self._reopen,
             "pause": self._pause,
             "resume": self._resume,
+            "approve": self._answer,
+            "deny": self._deny,
         }
 
     async def poll_on(self) -> None:
@@ -132,7 +145,8 @@ class Requests:
         incident = self._incident(message)
         if not incident.open and not incident.held:
             return
-        if incident.open and (incident.current is not None or incident.phase is Phase.ACTING):
+        waits = incident.current is not None and incident.current.asked and not incident.current.receipts
+        if incident.open and not waits and (incident.current is not None or incident.phase is Phase.ACTING):
             raise RequestRefused(f"incident {incident.id} is being acted on; wait until it is settled, or pause the host first")
         why = _text(message.document.get("reason"))
         reason = f"closed by {message.actor}" + (f": {why}" if why else "")
@@ -145,12 +159,22 @@ class Requests:
         )
         await self._journal.append(
             incident.stream,
-            [entry],
+            [*_called_off(incident, reason), entry] if waits else [entry],
             expected=incident.version,
             actor=message.actor,
             event_id=message.id,
             correlation=incident.id,
         )
+
+    async def _answer(self, message: Message) -> None:
+        document, signature = message.document.get("document"), message.document.get("signature")
+        if not isinstance(document, str) or not isinstance(signature, str):
+            raise RequestRefused("an answer is a document and its signature, both as text")
+        await self._approvals.answer(document.encode(), signature, actor=message.actor, event_id=message.id)
+
+    async def _deny(self, message: Message) -> None:
+        wanted = str(message.document.get("approval_id", ""))
+        await self._approvals.deny(wanted, by=message.actor, reason=_text(message.document.get("reason")), event_id=message.id)
 
     async def _reopen(self, message: Message) -> None:
         incident = self._incident(message)
@@ -199,6 +223,15 @@ class Requests:
                 f"there is {'no' if not found else 'more than one'} incident {wanted!r} that can be closed or reopened"
             )
         return found[0]
+
+
+def _called_off(incident: Incident, reason: str) -> list[Entry]:
+    """What ends a request for consent whose incident is closed."""
+    attempt, approval = incident.current, incident.approval
+    if attempt is None:
+        return []
+    void = [ApprovalExpired(approval_id=approval.id, reason=reason)] if approval is not None else []
+    return [*void, AttemptFinished(attempt=attempt.id, runbook=attempt.runbook, outcome="withheld", reason=reason)]
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,7 @@ What an operator configures (`Settings`, the file ``remediation.toml``), and whe
 This package must not open the journal, read a key, or know what a plugin's options mean: those tables are handed on as they are.
 """
 
+from remediation.settings.approvals import Approvals
 from remediation.settings.document import Settings
 from remediation.settings.home import DEFAULT_HOME, HOME_VARIABLE, Home
 from remediation.settings.limits import Limits, Trust
@@ -22,6 +23,7 @@ from remediation.settings.template import new_host_id, template
 __all__ = [
     "DEFAULT_HOME",
     "HOME_VARIABLE",
+    "Approvals",
     "Channels",
     "Disposables",
     "Effects",

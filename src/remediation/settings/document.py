@@ -17,6 +17,7 @@ from remediation.errors import ConfigurationError
 from remediation.model.base import Frozen
 from remediation.settings import faults
 from remediation.settings.anchors import Anchors
+from remediation.settings.approvals import Approvals
 from remediation.settings.home import CONFIG_NAME, DEFAULT_HOME, HOME_VARIABLE, Home, absolute, default_keys
 from remediation.settings.limits import Limits, Trust
 from remediation.settings.tables import (
@@ -49,6 +50,7 @@ class Settings(Frozen):
     gate: Gate = Gate()
     limits: Limits = Limits()
     trust: Trust = Trust()
+    approvals: Approvals = Approvals()
     effects: Effects = Effects()
     runbooks: dict[str, RunbookTable] = Field(default_factory=dict)
     """By the runbook's id."""
@@ -165,6 +167,11 @@ class Settings(Frozen):
             "base": base,
             "host": self.host.model_copy(update=host),
             "effects": self.effects.model_copy(update=effects),
+            "approvals": self.approvals.model_copy(
+                update={
+                    "allowed_signers": absolute(self.approvals.allowed_signers, base) if self.approvals.allowed_signers else None
+                }
+            ),
             "anchors": self.anchors.resolved(lambda path: absolute(path, base)),
             "keys": self.keys.model_copy(update={"dir": absolute(self.keys.dir, base) if self.keys.dir else None}),
         }

@@ -48,6 +48,13 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 [trust]
 #earn_after = 0                  # collaborative: heals without a failure after which a runbook may reach the machine; 0 is never
 
+[approvals]
+# Who may consent to a plan that asks: people's SSH keys, see ssh-keygen(1), ALLOWED SIGNERS. Without it nobody may.
+#allowed_signers = "allowed_signers"
+#expires = "24h"                 # how long a request stands
+#recheck = "5m"                  # how often it is looked at whether it is still needed
+#allow_local = false             # whether a key counts that the host's own user can read
+
 [effects]
 # Folders and files that runbooks may change. Without it: what the sentinels below watch. [] is nothing.
 #roots = ["/srv/app"]

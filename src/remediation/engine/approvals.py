@@ -1,0 +1,165 @@
+"""Answers to requests for consent: checked against the request, the signature and who may sign, then journaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from remediation.core import consent
+from remediation.core.incident import Approval, Incident
+from remediation.core.state import HostState
+from remediation.errors import ApprovalRefused, ConfigurationError, ExpectationFailed, GuardRefused
+from remediation.keys.ssh import AllowedSigners, SignatureRefused, SshSignature, private_key_in_reach, verify
+from remediation.model.base import epoch_ms
+from remediation.model.entries import ApprovalDenied, ApprovalGranted
+from remediation.model.plan import PlanRecord
+from remediation.model.text import SUMMARY_CAP, capped, wellformed
+from remediation.ports.clock import Clock
+from remediation.ports.journal import Journal
+
+TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for consent that nobody has answered: the incident, what is asked, and the plan."""
+
+    incident: Incident
+    approval: Approval
+    plan: PlanRecord
+
+
+class Approvals:
+    """
+    Who may consent, and what they said.
+
+    Args:
+        origin: The log's name.
+        signers: The file of allowed signers; read anew for each answer, so that a key that is taken out counts no longer at once.
+        allow_local: Whether a signature counts whose private key this process could read.
+
+    """
+
+    def __init__(
+        self, journal: Journal, state: HostState, clock: Clock, origin: str, *, signers: Path | None, allow_local: bool
+    ) -> None:
+        self._journal = journal
+        self._state = state
+        self._clock = clock
+        self._origin = origin
+        self._signers = signers
+        self._allow_local = allow_local
+
+    def pending(self) -> Iterator[Request]:
+        """What waits for an answer, the oldest first."""
+        for id_ in list(self._state.approvals):
+            yield self.request(id_)
+
+    def request(self, approval_id: str) -> Request:
+        """
+        A pending request by its id, or by a beginning of it that no other has.
+
+        Raises:
+            ApprovalRefused: there is none.
+
+        """
+        found = [
+            known for known in self._state.approvals if known == approval_id or (approval_id and known.startswith(approval_id))
+        ]
+        if len(found) != 1:
+            many = "more than one request begins with" if found else "no request is pending as"
+            raise ApprovalRefused(f"{many} {approval_id!r}; it may be answered, expired, or no longer needed")
+        incident = self._state.incidents[self._state.approvals[found[0]]]
+        if incident.approval is None or incident.current is None:
+            raise ApprovalRefused(f"the request {approval_id} is void")
+        return Request(incident, incident.approval, incident.current.plan)
+
+    def document(self, approval_id: str, *, decision: consent.Decision, approver: str) -> bytes:
+        """
+        What `approver` has to sign, in the namespace ``remediation-approval``.
+
+        Raises:
+            ApprovalRefused: no such request is pending.
+
+        """
+        found = self.request(approval_id)
+        return consent.document(self._origin, found.incident, found.approval, decision=decision, approver=approver)
+
+    async def answer(self, document: bytes, signature: str, *, actor: str = "", event_id: str | None = None) -> str:
+        """
+        Take a signed answer, journal it, and return the incident's id.
+
+        Raises:
+            ApprovalRefused: it does not count; the message says why.
+            JournalError: it may not be durable; give it again.
+
+        """
+        told = consent.asked_for(document)
+        for _ in range(TRIES):
+            found = self.request(told)
+            now = epoch_ms(self._clock.now())
+            decision, approver = consent.check(document, self._origin, found.incident, found.approval, now=now)
+            self._check_signature(document, signature, approver)
+            entry = (
+                ApprovalGranted(approval_id=found.approval.id, approver=approver, document=document.decode(), signature=signature)
+                if decision == "approve"
+                else ApprovalDenied(approval_id=found.approval.id, approver=approver, reason="signed")
+            )
+            if await self._append(found, entry, actor, event_id):
+                return found.incident.id
+        raise ApprovalRefused("the incident changed again and again meanwhile; answer again")
+
+    async def deny(self, approval_id: str, *, by: str, reason: str = "", event_id: str | None = None) -> str:
+        """
+        Refuse consent; needs no signature, as it only keeps the host from acting. Returns the incident's id.
+
+        Raises:
+            ApprovalRefused: no such request is pending.
+            JournalError: it may not be durable; say it again.
+
+        """
+        for _ in range(TRIES):
+            found = self.request(approval_id)
+            entry = ApprovalDenied(approval_id=found.approval.id, approver=by, reason=capped(wellformed(reason), SUMMARY_CAP))
+            if await self._append(found, entry, by, event_id):
+                return found.incident.id
+        raise ApprovalRefused("the incident changed again and again meanwhile; deny it again")
+
+    async def _append(self, found: Request, entry: ApprovalGranted | ApprovalDenied, actor: str, event_id: str | None) -> bool:
+        """Whether it was journaled; if not, the incident moved on and has to be looked at again."""
+
+        def once() -> None:
+            # Also against another host of this home that takes the same answer, or another one, at the same moment.
+            if found.approval.id not in self._state.approvals:
+                raise GuardRefused("the request was answered meanwhile")
+
+        try:
+            await self._journal.append(
+                found.incident.stream,
+                [entry],
+                expected=found.incident.version,
+                guard=once,
+                actor=actor,
+                correlation=found.incident.id,
+                event_id=event_id,
+            )
+        except (ExpectationFailed, GuardRefused):
+            return False
+        return True
+
+    def _check_signature(self, document: bytes, signature: str, approver: str) -> None:
+        if self._signers is None:
+            raise ApprovalRefused("nobody may consent on this host: [approvals] allowed_signers names no file")
+        try:
+            principal = verify(document, signature, AllowedSigners.load(self._signers), consent.NAMESPACE, self._clock.now())
+            key = SshSignature.parse(signature).key
+        except (SignatureRefused, ConfigurationError) as error:
+            raise ApprovalRefused(f"the signature does not count: {error}") from error
+        if principal != approver:
+            raise ApprovalRefused(f"the document names {approver} as approver, but {principal} signed it")
+        if not self._allow_local and (near := private_key_in_reach(key)) is not None:
+            raise ApprovalRefused(
+                f"the key of {principal} lies in {near.path}, where the host itself could use it: consent must come from elsewhere. "
+                "Sign with a key that the host's user can't read, or set [approvals] allow_local = true"
+            )
