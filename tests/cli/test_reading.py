@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,69 @@ def test_the_tail_shows_the_newest_entries(written: WrittenJournal) -> None:
     assert [json.loads(line)["type"] for line in lines] == ["incident.opened", "incident.settled"]
     assert json.loads(lines[1])["body"]["status"] == "escalated"
     assert len(remediation("journal", "tail", *home(written), "--json").out.splitlines()) == 8
+
+
+def test_the_tail_is_of_what_is_asked_for(written: WrittenJournal) -> None:
+    def tail(*options: str) -> list[dict]:
+        ran = remediation("journal", "tail", "--json", *options, *home(written))
+        assert ran.status == 0, ran.err
+        return [json.loads(line) for line in ran.out.splitlines()]
+
+    everything = tail()
+    assert [each["seq"] for each in tail("--type", "incident.settled")] == [
+        each["seq"] for each in everything if each["type"] == "incident.settled"
+    ]
+    assert len(tail("--type", "incident.settled", "--type", "incident.opened")) == 4
+    stream = everything[-1]["stream"]
+    assert {each["stream"] for each in tail("--stream", stream)} == {stream}
+    assert tail("--stream", "incident/") == tail("--since", "9999d") == tail("--until", "2999-01-01T00:00Z") == everything
+    assert tail("--since", "0s") == tail("--until", "9999d") == tail("--correlation", "nobody") == []
+    assert tail("--stream", "incident/", "--type", "incident.settled", "-n", "1") == everything[-1:]
+
+
+def test_the_tail_says_what_it_can_not_read_as_a_moment_or_type(written: WrittenJournal) -> None:
+    ran = remediation("journal", "tail", "--since", "tea-time", *home(written))
+    assert (ran.status, ran.out) == (2, "")
+    assert "--since tea-time: neither a time" in ran.err
+    ran = remediation("journal", "tail", "--type", "incident.setled", *home(written))
+    assert (ran.status, ran.out) == (0, "")
+    assert "incident.setled" in ran.err
+
+
+def test_the_tail_follows_what_is_asked_for(written: WrittenJournal) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "remediation",
+            "journal",
+            "tail",
+            "-n",
+            "0",
+            "-f",
+            "--json",
+            "--type",
+            "incident.opened",
+            *home(written),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        found = threading.Thread(target=lambda: lines.append(process.stdout.readline()), daemon=True)
+        lines: list[str] = []
+        found.start()
+        for number in range(4, 400):
+            written.write(stories.stream(f"{number:08x}"), [stories.reported(), stories.opened()])
+            found.join(0.2)
+            if lines:
+                break
+        assert json.loads(lines[0])["type"] == "incident.opened"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_the_tail_follows_until_it_is_interrupted(written: WrittenJournal) -> None:
