@@ -147,6 +147,68 @@ def test_what_nothing_objects_to_proceeds_and_says_so() -> None:
     assert [reason.row for reason in record.reasons] == ["allowed"]
 
 
+@pytest.mark.parametrize(
+    ("free", "first", "expected"), [(NOW, True, "proceed"), (NOW + 1, True, "wait"), (NOW + 1, False, "proceed")]
+)
+def test_a_runbook_beyond_its_window_waits_until_there_is_room_but_goes_on_with_what_it_began(
+    free: int, first: bool, expected: str
+) -> None:
+    record = admit(situation(runbook_free_at=free, first_stage=first), now=NOW)
+    assert (record.decision, record.until) == (expected, free if expected == "wait" else 0)
+
+
+@pytest.mark.parametrize(("until", "expected"), [(0, "proceed"), (NOW, "proceed"), (NOW + 1, "wait")])
+def test_in_a_storm_nothing_new_is_begun_until_its_end(until: int, expected: str) -> None:
+    assert admit(situation(storm_until=until), now=NOW).decision == expected
+
+
+def test_what_is_held_back_by_others_waits_without_a_time() -> None:
+    record = admit(situation(held_back="two others act"), now=NOW)
+    assert (record.decision, record.until) == ("wait", 0)
+    assert admit(situation(held_back="two others act", first_stage=False), now=NOW).decision == "proceed"
+
+
+# -- consent and trust ----------------------------------------------------------------------------------------------------
+
+ASKING: dict[str, dict[str, Any]] = {
+    "lasting-loss": {"made": plan(effect("k", reversibility="partial"))},
+    "fleet": {"made": plan(effect("k", radius="fleet"))},
+    "high-risk": {"made": plan(effect("k"), tags=("auth",))},
+    "profile": {"profile": "supervised"},
+    "confidence": {"confidence": 10},
+}
+
+
+@pytest.mark.parametrize("row", ASKING)
+def test_consent_lifts_each_row_that_asks_and_says_whose_it_was(row: str) -> None:
+    asking = dict(ASKING[row])
+    made, confidence = asking.pop("made", plan(effect("k"))), asking.pop("confidence", 90)
+    wide = spec(blast_radius="fleet", reversibility="irreversible")
+    assert gate(made, confidence, wide, situation(**asking), now=NOW).decision == "ask"
+    record = gate(made, confidence, wide, situation(**asking, approved_by="alice"), now=NOW)
+    assert record.decision == "proceed"
+    assert any(reason.row == row and "alice consented" in reason.reason for reason in record.reasons)
+
+
+@pytest.mark.parametrize("row", ASKING)
+def test_trust_lifts_the_row_of_the_profile_and_no_other(row: str) -> None:
+    asking = dict(ASKING[row])
+    made, confidence = asking.pop("made", plan(effect("k"))), asking.pop("confidence", 90)
+    wide = spec(blast_radius="fleet", reversibility="irreversible")
+    record = gate(made, confidence, wide, situation(**asking, elevated="granted by alice"), now=NOW)
+    assert record.decision == ("proceed" if row == "profile" else "ask")
+
+
+@pytest.mark.parametrize(
+    "stricter",
+    [{"fenced_by": "i"}, {"cooldown_until": NOW + 9}, {"state": "quarantined"}, {"profile": "observe"}, {"secrets": "here"}],
+)
+def test_consent_and_trust_lift_nothing_but_what_asks(stricter: dict[str, Any]) -> None:
+    plain = gate(plan(effect("k")), 90, spec(), situation(**stricter), now=NOW)
+    lifted = gate(plan(effect("k")), 90, spec(), situation(**stricter, approved_by="alice", elevated="granted"), now=NOW)
+    assert plain.decision == lifted.decision != "proceed"
+
+
 # -- precedence -----------------------------------------------------------------------------------------------------------
 
 SPEAKING: dict[str, dict[str, Any]] = {
@@ -197,6 +259,11 @@ situations = st.builds(
     changes_left=st.integers(-1, 2),
     first_stage=st.booleans(),
     secrets=st.sampled_from(["", "here"]),
+    runbook_free_at=st.sampled_from([0, NOW + 1]),
+    storm_until=st.sampled_from([0, NOW + 1]),
+    held_back=st.sampled_from(["", "others act"]),
+    approved_by=st.sampled_from(["", "alice"]),
+    elevated=st.sampled_from(["", "granted by alice"]),
 )
 specs = st.builds(
     lambda reach, undo, tags: spec(blast_radius=reach, reversibility=undo, tags=tags),
@@ -242,6 +309,15 @@ def test_a_stricter_profile_never_gives_more_permission(
 
 
 @given(effects, specs, situations, confidences)
+def test_more_trust_or_consent_never_gives_less_permission(one: Any, declared: Any, known: Situation, confidence: int) -> None:
+    none, trusted, consented = (
+        strictness(plan(one), confidence, declared, replace(known, approved_by=who, elevated=why))
+        for who, why in (("", ""), ("", "granted"), ("alice", ""))
+    )
+    assert consented <= trusted <= none
+
+
+@given(effects, specs, situations, confidences)
 def test_the_profile_observe_never_proceeds_nor_asks(one: Any, declared: Any, known: Situation, confidence: int) -> None:
     record = gate(plan(one), confidence, declared, replace(known, profile="observe"), now=NOW)
     assert record.decision in ("observe", "wait", "refuse")
@@ -278,7 +354,7 @@ def test_every_decision_has_reasons_and_the_strictest_of_them_is_it(
 def test_acting_alone_means_reversible_confident_live_and_within_what_was_declared(
     one: Any, declared: Any, known: Situation, confidence: int
 ) -> None:
-    made = plan(one)
+    made, known = plan(one), replace(known, approved_by="", elevated="")
     if gate(made, confidence, declared, known, now=NOW).decision == "proceed":
         assert made.reversibility in (Reversibility.REVERSIBLE, Reversibility.DISPOSABLE)
         assert made.reversibility.rank <= declared.reversibility.rank
