@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from remediation.effects import CallHost, DeclaredDisposable
 from remediation.errors import EffectConflict, EffectError, EffectRefused, RegistrationError
 from remediation.model.plan import Probe, Promise
 from remediation.model.runbook import Radius, Reversibility
+from remediation.ports.effect import SecretRef
 
 
 @pytest.fixture
@@ -212,3 +214,55 @@ def test_arguments_are_json_and_copied() -> None:
     for bad in ({"a": object()}, {"a": float("nan")}, [1], {"key": 1}, "not json"):
         with pytest.raises(ValidationError):
             CallHost(control="x", args=bad)
+
+
+async def test_a_secret_reaches_the_control_and_nothing_else(tmp_path: Path) -> None:
+    world = EffectWorld(tmp_path, secrets={"queue-token": "s3cr3t/välue"})
+    got: list[dict[str, Any]] = []
+
+    async def resume(**arguments: Any) -> dict[str, Any]:
+        got.append(arguments)
+        return {"echo": arguments["token"]}
+
+    world.controls.register("resume", resume, idempotent=True)
+    effect = CallHost(control="resume", args={"name": "mail", "token": SecretRef(secret="queue-token")})
+    assert "token=[secret queue-token]" in effect.describe()
+    done = await carry_out(stored(effect), world)
+    assert got[0]["token"] == "s3cr3t/välue"
+    assert got[0]["name"] == "mail"
+    assert "s3cr3t" not in str(done)
+    assert "s3cr3t" not in str(stored(effect).record())
+    assert "[secret queue-token]" in str(done)
+    assert world.used == ["queue-token"]
+
+
+async def test_what_a_control_raises_shows_no_secret_not_even_in_what_caused_it(tmp_path: Path) -> None:
+    world = EffectWorld(tmp_path, secrets={"queue-token": "s3cr3t/value"})
+
+    async def refuse(token: str) -> None:
+        raise RuntimeError(f"{token} is not accepted")
+
+    async def refuse_softly(token: str) -> None:
+        raise EffectRefused(f"{token} is not accepted")
+
+    for name, function in (("hard", refuse), ("soft", refuse_softly)):
+        world.controls.register(name, function, idempotent=True)
+        with pytest.raises(EffectError) as failed:
+            await carry_out(CallHost(control=name, args={"token": SecretRef(secret="queue-token")}), world)
+        told = "".join(traceback.format_exception(failed.value))
+        assert "s3cr3t" not in told
+        assert "[secret queue-token] is not accepted" in told
+        assert failed.value.__context__ is None
+
+
+def test_json_that_looks_like_a_secrets_name_is_only_json() -> None:
+    effect = CallHost(control="resume", args={"said": {"secret": "queue-token"}})
+    assert not effect.secrets
+    assert stored(effect).args == {"said": {"secret": "queue-token"}}
+
+
+def test_an_argument_is_a_value_or_a_secret() -> None:
+    with pytest.raises(ValidationError, match="given twice"):
+        CallHost(control="resume", args={"token": "x"}, secrets={"token": SecretRef(secret="queue-token")})
+    with pytest.raises(ValidationError, match="'key'"):
+        CallHost(control="resume", args={"key": SecretRef(secret="queue-token")})

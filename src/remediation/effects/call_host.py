@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from remediation.effects.fields import JsonMapping
+from remediation.effects.masking import masked
 from remediation.errors import EffectConflict, EffectError, EffectRefused, RemediationError
 from remediation.model.plan import Probe, Promise
 from remediation.model.runbook import Radius, Reversibility
 from remediation.model.text import capped, clamp_json, printable, wellformed
-from remediation.ports.effect import Control, Effect, EffectContext, Output, Prepared, Touches
+from remediation.ports.effect import Control, Effect, EffectContext, Output, Prepared, SecretRef, Touches
 
 RESULT_CAP = 16 * 1024
 
@@ -45,11 +47,30 @@ class CallHost(Effect[CallPrepared, CallOutput]):
 
     control: str
     args: JsonMapping = Field(default_factory=dict)
-    """Keyword arguments: JSON values. Secrets don't belong here; controls have the host's own."""
+    """Keyword arguments: JSON values, or a `SecretRef` in the place of one, which then stands in `secrets`. Nothing inside of JSON is ever
+    taken for a secret's name: it may come from whoever reported."""
+    secrets: dict[str, SecretRef] = Field(default_factory=dict)
+    """Further keyword arguments, resolved while the control is called; never recorded."""
     reach: Radius = Radius.PROCESS
     """How far a mistake of this call reaches."""
 
-    @field_validator("args")
+    @model_validator(mode="before")
+    @classmethod
+    def _apart(cls, data: Any) -> Any:
+        args = data.get("args") if isinstance(data, dict) else None
+        if not isinstance(args, Mapping):
+            return data
+        named = {name: value for name, value in args.items() if isinstance(value, SecretRef)}
+        plain = {name: value for name, value in args.items() if name not in named}
+        return {**data, "args": plain, "secrets": {**data.get("secrets", {}), **named}} if named else data
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if both := sorted(self.args.keys() & self.secrets.keys()):
+            raise ValueError(f"the argument {both[0]!r} is given twice: as a value and as a secret")
+        return self
+
+    @field_validator("args", "secrets")
     @classmethod
     def _no_key(cls, value: dict[str, Any]) -> dict[str, Any]:
         if "key" in value:
@@ -73,8 +94,9 @@ class CallHost(Effect[CallPrepared, CallOutput]):
         return Touches(controls=(self.control,))
 
     def describe(self) -> str:
-        args = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.args.items())
-        return printable(capped(f"call {self.control}({wellformed(args)})", 1024))
+        args = [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.args.items()]
+        args += [f"{name}=[secret {ref.secret}]" for name, ref in self.secrets.items()]
+        return printable(capped(f"call {self.control}({wellformed(', '.join(args))})", 1024))
 
     async def prepare(self, context: EffectContext) -> CallPrepared:
         control = _control(self, context)
@@ -93,15 +115,18 @@ class CallHost(Effect[CallPrepared, CallOutput]):
                 raise EffectConflict(
                     f"control {self.control!r} can't say whether this call happened already, so it was not called again"
                 )
-        result = await _guarded(self.control, "call", control.call(context.key, self.args))
-        text = json.dumps(clamp_json({"result": result})["result"] if _fits(result) else "[too large]", ensure_ascii=False)
+        args, values = self._resolved(context)
+        result = await _guarded(self.control, "call", control.call, context.key, args, values)
+        text = masked(
+            json.dumps(clamp_json({"result": result})["result"] if _fits(result) else "[too large]", ensure_ascii=False), values
+        )
         return CallOutput(result=capped(text, RESULT_CAP))
 
     async def probe(self, context: EffectContext, prepared: CallPrepared) -> Probe:
         control = context.controls.get(self.control)
         if control is None or not control.can_probe:
             return Probe.UNKNOWN
-        said: Probe = await _guarded(self.control, "probe", control.probe(context.key, self.args))
+        said: Probe = await _guarded(self.control, "probe", control.probe, context.key, *self._resolved(context))
         return said
 
     async def revert(self, context: EffectContext, prepared: CallPrepared, output: CallOutput | None) -> None:
@@ -110,7 +135,12 @@ class CallHost(Effect[CallPrepared, CallOutput]):
             raise EffectError(f"control {self.control!r} has no undo; take the call back by hand if it was wrong")
         if await self.probe(context, prepared) is Probe.NOT_APPLIED:
             return
-        await _guarded(self.control, "undo", control.undo(context.key, self.args))
+        await _guarded(self.control, "undo", control.undo, context.key, *self._resolved(context))
+
+    def _resolved(self, context: EffectContext) -> tuple[dict[str, Any], dict[str, str]]:
+        """All arguments, and the values of the secrets among them by the secret's name."""
+        values = {ref.secret: context.secret(ref) for ref in dict.fromkeys(self.secrets.values())}
+        return {**self.args, **{name: values[ref.secret] for name, ref in self.secrets.items()}}, values
 
 
 def _control(effect: CallHost, context: EffectContext) -> Control:
@@ -127,11 +157,25 @@ def _fits(result: Any) -> bool:
     return "cut" not in clamp_json({"result": result})
 
 
-async def _guarded(name: str, what: str, awaitable: Any) -> Any:
+async def _guarded(
+    name: str,
+    what: str,
+    call: Callable[[str, Mapping[str, Any]], Awaitable[Any]],
+    key: str,
+    args: dict[str, Any],
+    values: dict[str, str],
+) -> Any:
+    failure = ""
     try:
-        return await awaitable
-    except RemediationError:
-        raise
+        return await call(key, args)
+    except RemediationError as error:
+        if not values or masked(str(error), values) == str(error):
+            raise
+        failure = masked(str(error), values)
     except Exception as error:
-        text = printable(capped(wellformed(f"{type(error).__name__}: {error}"), 1024))
-        raise EffectError(f"{what} of control {name!r} failed: {text}") from error
+        text = printable(capped(wellformed(masked(f"{type(error).__name__}: {error}", values)), 1024))
+        failure = f"{what} of control {name!r} failed: {text}"
+        if not values:
+            raise EffectError(failure) from error
+    # Outside of the handlers, so that the original, which may show a secret, is not part of this error.
+    raise EffectError(failure)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from remediation.effects.fields import AbsolutePath, TimeSpan
+from remediation.effects.masking import masked
 from remediation.effects.units import least_radius, units_of
 from remediation.errors import EffectConflict, EffectError, EffectRefused, ProcessError
 from remediation.model.plan import Probe, Promise
@@ -20,8 +21,6 @@ from remediation.ports.effect import Effect, EffectContext, Output, Prepared, Se
 OUTPUT_CAP = 8 * 1024
 """Characters of each output that the receipt keeps, from its end."""
 _TAIL = 300
-_SHORTEST_SECRET = 4
-"""Shorter values are not masked: they would be found everywhere."""
 Words = tuple[str | SecretRef, ...]
 
 
@@ -191,7 +190,7 @@ class RunCommand(Effect[CommandPrepared, CommandOutput]):
         try:
             done = await context.run(argv, cwd=self.cwd or Path("/"), env=env, timeout=seconds)
         except ProcessError as error:
-            failure = _masked(str(error), secrets)
+            failure = masked(str(error), secrets)
         if done is None:
             # Outside of the handler, so that the original, which may show a secret, is not part of this error.
             raise EffectError(failure)
@@ -212,16 +211,9 @@ def _line(words: Words) -> str:
     return printable(" ".join(shlex.quote(word) if isinstance(word, str) else f"[secret {word.secret}]" for word in words))
 
 
-def _masked(text: str, secrets: dict[str, str]) -> str:
-    for name, value in secrets.items():
-        if len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, f"[secret {name}]").replace(printable(value), f"[secret {name}]")
-    return text
-
-
 def _ending(text: str, secrets: dict[str, str]) -> str:
-    masked = _masked(text, secrets)
-    return masked if len(masked) <= OUTPUT_CAP else f"[{len(masked)} characters] …{ending(masked, OUTPUT_CAP)}"
+    clean = masked(text, secrets)
+    return clean if len(clean) <= OUTPUT_CAP else f"[{len(clean)} characters] …{ending(clean, OUTPUT_CAP)}"
 
 
 def _failure(words: Words, done: CommandOutput) -> str:
