@@ -54,6 +54,8 @@ def _is_secret(match: re.Match[str]) -> bool:
     word = word.lower()
     if _MASKS.fullmatch(value) or value.lower().rstrip(".!?:") in _HARMLESS or not is_value(value):
         return False
+    if word == "authorization" and masked("authorization") in value:
+        return False
     before = match.string[max(0, match.start() - 12) : match.start()].lower()
     if word == "token" and (before.endswith(("unexpected ", "invalid ", "illegal ")) or (value.isdigit() and len(value) < 8)):
         return False
@@ -112,7 +114,8 @@ def _masking(source: str, text: str) -> str:
         name = "password" if (match.groupdict().get("word") or "pass").lower().startswith(("pass", "pwd")) else "secret"
         return match.string[match.start() : begin] + masked(name) + match.string[end : match.end()]
 
-    return _expression(source).sub(replaced, text)
+    result = _expression(source).sub(replaced, text)
+    return text if result == text else result
 
 
 _WORD_SIGNS = ("passw", "passp", "passc", "_pass", "pwd", "secret", "token", "authorization", "_auth", "key")
@@ -130,7 +133,8 @@ def _masking_users(text: str) -> str:
             match.string[match.start() : match.start("bare")] + masked("password") + match.string[match.end("bare") : match.end()]
         )
 
-    return _expression(_USER).sub(replaced, text)
+    result = _expression(_USER).sub(replaced, text)
+    return text if result == text else result
 
 
 USERS = Rule("user", ("-u ", "-u=", "--user"), _masking_users)

@@ -52,8 +52,8 @@ def rule_of(expression: str) -> Rule:
         raise ValueError(f"matches masks themselves ({masked(NAME)}); say more exactly what a secret looks like")
 
     def mask(text: str) -> str:
-        result, number = compiled.subn(_replaced, text)
-        return result if number and result != text else text
+        result = compiled.sub(_replaced, text)
+        return text if result == text else result
 
     sign = "" if parsed.state.flags & re.IGNORECASE else _literal(parsed)
     return Rule(NAME, (sign,), mask)

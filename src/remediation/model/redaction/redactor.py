@@ -132,13 +132,15 @@ class Redactor:
         return text
 
     def _beginnings(self, text: str) -> str:
-        """A known value of which the cut of a text left the beginning."""
-        for match in reversed(list(_CUT.finditer(text))):
-            head = text[: match.start()]
-            kept = max((_overlap(head, value) for value in self._values), default=0)
-            if kept >= _LEAST:
-                text = head[:-kept] + masked("vault") + text[match.start() :]
-        return text
+        """`text` without what a cut left of a known value."""
+        parts: list[str] = []
+        at = 0
+        for match in _CUT.finditer(text):
+            kept = max((_overlap(text, at, match.start(), value) for value in self._values), default=0)
+            if kept:
+                parts += (text[at : match.start() - kept], masked("vault"))
+                at = match.start()
+        return "".join([*parts, text[at:]]) if parts else text
 
     def _json(self, value: Any, typed: bool, depth: int) -> Any:
         if isinstance(value, str):
@@ -188,9 +190,9 @@ def _hidden(value: Any, typed: bool, depth: int) -> Any:
     return value
 
 
-def _overlap(head: str, value: str) -> int:
-    """How many characters `head` ends with that `value` begins with; less than the whole value."""
-    for length in range(min(len(value) - 1, len(head)), _LEAST - 1, -1):
-        if head.endswith(value[:length]):
+def _overlap(text: str, begin: int, end: int, value: str) -> int:
+    """With how many characters of the beginning of `value` ends ``text[begin:end]``; 0 for fewer than tell anything."""
+    for length in range(min(len(value) - 1, end - begin), _LEAST - 1, -1):
+        if text.endswith(value[:length], begin, end):
             return length
     return 0

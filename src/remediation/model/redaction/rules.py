@@ -68,14 +68,13 @@ def matching(
         return text[: begin - start] + masked(name) + text[end - start :]
 
     def mask(text: str) -> str:
-        result, number = _compiled(expression).subn(replaced, text)
-        return result if number else text
+        result = _compiled(expression).sub(replaced, text)
+        return text if result == text else result
 
     return Rule(name, tuple(sign.replace("␣", " ") for sign in signs.split()), mask, named)
 
 
-_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
-_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_BORDER = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _BODY = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \t\r\n\\"
 """Of a key in a text; the backslash is for line breaks that are written as escapes."""
 
@@ -84,16 +83,17 @@ def _private_keys(text: str) -> str:
     """PEM (RFC 7468, RFC 1421), OpenSSH and OpenPGP blocks. Without an END line, all that follows; without a BEGIN line, its lines."""
     parts: list[str] = []
     at = 0
-    while True:
-        begin, end = _BEGIN.search(text, at), _END.search(text, at)
-        if begin is not None and (end is None or begin.start() < end.start()):
-            parts += (text[at : begin.start()], masked("private-key"))
-            at = end.end() if end is not None else len(text)
-        elif end is not None:
-            parts += (text[at : end.start()].rstrip(_BODY), masked("private-key"))
-            at = end.end()
-        else:
-            break
+    inside = False
+    for border in _BORDER.finditer(text):
+        if border[1] == "BEGIN" and not inside:
+            parts += (text[at : border.start()], masked("private-key"))
+            inside = True
+        elif border[1] == "END":
+            if not inside:
+                parts += (text[at : border.start()].rstrip(_BODY), masked("private-key"))
+            at, inside = border.end(), False
+    if inside:
+        at = len(text)
     return "".join([*parts, text[at:]]) if parts else text
 
 
