@@ -246,3 +246,27 @@ def test_hostile_text_in_an_entry_does_not_reach_the_terminal(written: WrittenJo
     assert seen.status == 0
     assert "\x1b" not in seen.out
     assert "\u202e" not in seen.out
+
+
+def test_it_works_beside_a_writer(written: WrittenJournal, tmp_path: Path) -> None:
+    import threading
+
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            written.write("host/atlas", [said(f"{number}")])
+            number += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for seq in (PLANNED, 0, 5):
+            out = tmp_path / f"{seq}.tlog-proof"
+            ran = prove(written, seq, "--out", str(out))
+            assert ran.status == 0, ran.err
+            assert check(written, out).status == 0
+    finally:
+        stop.set()
+        writer.join()
