@@ -31,7 +31,7 @@ class CommandAnchor:
         """
         done = await run_process(self._argv, timeout=self.timeout, cwd=self._cwd, stdin=note.encode())
         if done.exit_code != 0:
-            said = printable((done.stderr or done.stdout)[-300:].strip())
+            said = printable(" ".join((done.stderr or done.stdout)[-300:].split()))
             raise AnchorError(f"{self.name} ended with {done.exit_code}{f': {said}' if said else ''}")
 
     async def heads(self) -> None:

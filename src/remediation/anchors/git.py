@@ -163,7 +163,7 @@ class GitAnchor:
             raise AnchorError(f"{self.name}: {error}") from error
 
     def _failed(self, what: str, done: Completed) -> AnchorError:
-        said = printable((done.stderr or done.stdout).strip()[-400:])
+        said = printable(" ".join((done.stderr or done.stdout)[-400:].split()))
         return AnchorError(f"{self.name}: git {what} failed: {said or f'exit status {done.exit_code}'}")
 
 

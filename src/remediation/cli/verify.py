@@ -171,7 +171,7 @@ def _anchored(settings: Settings) -> list[Anchored]:
         return []
     found, silent = asyncio.run(read_anchors(anchors, _ANCHOR_SECONDS))
     for name, why in silent.items():
-        output.note(f"The anchor {printable(name)} was not asked: {why}.")
+        output.note(f"The anchor {printable(name)} proves nothing here: {why}.")
     return found
 
 

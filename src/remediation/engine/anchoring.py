@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from remediation.engine.steps import describe_error
-from remediation.errors import JournalDamaged, JournalError, JournalRolledBack
+from remediation.errors import JournalDamaged, JournalError, JournalRolledBack, RemediationError
 from remediation.journal import IntentJournal
 from remediation.model.base import Severity, timestamp
 from remediation.model.entries import JournalRecovered
@@ -27,7 +27,6 @@ from remediation.ports.anchor import Anchor
 from remediation.ports.channel import Notice
 from remediation.ports.clock import Clock
 from remediation.proof.anchored import Anchored, Log, heads_of, judge_anchor
-from remediation.proof.errors import ProofError
 from remediation.proof.verdict import ProblemCode
 
 START_SECONDS = 5.0
@@ -100,7 +99,7 @@ class Anchoring:
             async with asyncio.timeout(min(START_SECONDS, watched.anchor.timeout)):
                 problems = await self._contradictions(watched.anchor)
         except Exception as error:
-            self._log.warning("an anchor can't be read", anchor=watched.anchor.name, error=describe_error(error))
+            self._log.warning("an anchor can't be read", anchor=watched.anchor.name, error=_in_words(error, watched.anchor))
             return
         name = printable(watched.anchor.name)
         for code, message in problems:
@@ -250,7 +249,7 @@ class Anchoring:
 
 def _in_words(error: Exception, anchor: Anchor) -> str:
     if isinstance(error, TimeoutError):
-        return f"it did not take the head within {anchor.timeout:g} s"
-    if isinstance(error, _Contradicted | ProofError):
+        return f"it did not answer within {anchor.timeout:g} s"
+    if isinstance(error, _Contradicted | RemediationError):
         return printable(str(error))
     return printable(describe_error(error))

@@ -18,15 +18,21 @@ from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
 from remediation.stores import schema
 from remediation.stores.sqlite import APPLICATION_ID, FORMAT
 
+# A damaged page may hold a number where a leaf was: STRICT is kept when a row is written, not when it is read.
 _ENTRIES = """
-SELECT e.leaf, p.salt, p.body, e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
+SELECT iif(typeof(e.leaf) = 'blob', e.leaf, NULL), iif(typeof(p.salt) = 'blob', p.salt, NULL), iif(typeof(p.body) = 'blob', p.body, NULL),
+       e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
 FROM entry e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq
 """
 _RANGE = _ENTRIES.replace("WHERE e.seq < ?", "WHERE e.seq >= ? AND e.seq < ?")
 
 _ERASURES = """
-SELECT x.seq, e.type, p.body FROM erasure x LEFT JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = x.by ORDER BY x.seq
+SELECT x.seq, e.type, iif(typeof(p.body) = 'blob', p.body, NULL)
+FROM erasure x LEFT JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = x.by ORDER BY x.seq
 """
+
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged database raises: SQLite quotes names of its schema in errors, which may be no text any more."""
 
 StoredRow = tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]
 """An entry with its columns: leaf, salt, body, seq, id, stream, stream_seq, type, time. See `remediation.proof.Row`."""
@@ -63,7 +69,7 @@ class Snapshot:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             # The transaction holds its snapshot from the first read of a table on.
             connection.execute("SELECT count(*) FROM checkpoint").fetchone()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             self.__exit__()
             raise self.translated(error) from error
         if application != APPLICATION_ID:
@@ -96,13 +102,13 @@ class Snapshot:
 
     def checkpoints(self) -> list[tuple[int, str]]:
         """All stored checkpoints with the sizes they are stored under, in order."""
-        return self._all("SELECT size, note FROM checkpoint ORDER BY size")
+        return self._all("SELECT size, iif(typeof(note) = 'text', note, '') FROM checkpoint ORDER BY size")
 
     def rows(self, until: int) -> Iterator[StoredRow]:
         """The entries before `until`, in order, with their columns."""
         try:
             yield from self._open.execute(_ENTRIES, (until,))
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self.translated(error) from error
 
     def range(self, start: int, until: int) -> Iterator[StoredRow]:
@@ -117,7 +123,7 @@ class Snapshot:
         escaping, connection.text_factory = connection.text_factory, str
         try:
             yield from connection.execute(_RANGE, (start or -(2**63), until))
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self.translated(error) from error
         finally:
             connection.text_factory = escaping
@@ -130,6 +136,9 @@ class Snapshot:
     def faults(self) -> list[str]:
         """What SQLite itself finds wrong, and rows that belong to nothing; at most a few."""
         found = [str(row[0]) for row in self._all("PRAGMA integrity_check(5)") if row[0] != "ok"]
+        nulls = self._one("SELECT count(*) FROM entry WHERE typeof(leaf) <> 'blob'")
+        if nulls:
+            found.append(f"{nulls} leaves are no bytes")
         found += schema.faults(self._all(schema.SELECT))
         orphans = self._one("SELECT count(*) FROM payload WHERE seq NOT IN (SELECT seq FROM entry)")
         if orphans:
@@ -153,7 +162,7 @@ class Snapshot:
         """How many tiles are stored."""
         return int(self._one("SELECT count(*) FROM tile"))
 
-    def translated(self, error: sqlite3.Error) -> JournalDamaged | JournalUnavailable:
+    def translated(self, error: Exception) -> JournalDamaged | JournalUnavailable:
         """Our error for one of SQLite's: what is read is damaged, or can't be reached."""
         if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _ELSEWHERE:
             return JournalUnavailable(f"the journal {self._path} can't be read: {error}")
@@ -168,7 +177,7 @@ class Snapshot:
     def _all(self, sql: str, *values: object) -> list[Any]:
         try:
             return self._open.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except _UNREADABLE as error:
             raise self.translated(error) from error
 
     def _one(self, sql: str) -> Any:
