@@ -28,7 +28,6 @@ class WrittenJournal:
     """A home whose journal is written by the test itself."""
 
     home: Home
-    key: SigningKey
     signer: NoteSigner
 
     @classmethod
@@ -44,7 +43,7 @@ class WrittenJournal:
         create(home.journal, note)
         home.head_note.write_text(note)
         home.verifier_keys.write_text(f"{signer.key}\n")
-        return cls(home, key, signer)
+        return cls(home, signer)
 
     def write(self, stream: str, entries: Sequence[Entry], *, actor: str = "test") -> None:
         """Append `entries` to `stream`, durably."""
@@ -52,7 +51,7 @@ class WrittenJournal:
         async def work() -> None:
             journal = await IntentJournal.open(
                 SqliteJournalStore(self.home.journal),
-                SignedTree(self.signer.key.name, holding(self.key)),
+                SignedTree(self.signer.key.name, holding(SigningKey.load(self.home.signing_key))),
                 WriterLock(self.home.journal_lock),
                 HeadNote(self.home.head_note),
                 SystemClock(),

@@ -86,6 +86,7 @@ class Log:
                 start = number
         tree.extend([row.leaf for row in rows[start:]])
         tree.check(note)
+        await tree.arm()
         for row in rows:
             self._placing.saw(row.stream, row.stream_seq)
             self._folds.apply(encoding.record(row))

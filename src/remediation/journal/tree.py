@@ -11,7 +11,7 @@ from remediation.journal.epochs import Epochs
 from remediation.journal.store import JournalStore, Row
 from remediation.model.entries import KeyRotated
 from remediation.ports.keys import Signer
-from remediation.proof.checkpoint import Checkpoint
+from remediation.proof.checkpoint import Checkpoint, open_checkpoint
 from remediation.proof.errors import ProofError
 from remediation.proof.merkle import leaf_hash
 from remediation.proof.note import Note, NoteSigner, VerifierKey
@@ -112,7 +112,7 @@ class SignedTree:
         for row in rotations:
             epochs = await self._turned(store, epochs, row)
         self._epochs = epochs
-        await self._get(epochs.current.public)
+        await self.arm()
 
     def _signs(self, signer: Signer, note: str) -> bool:
         try:
@@ -124,7 +124,7 @@ class SignedTree:
     def _refuse_rolled_back(self, size: int, note: str, head: str, own: VerifierKey) -> None:
         """A copy from before a rotation would look like one of a strange key; what our key signed later shows what it is."""
         try:
-            known = Epochs((own,)).opened(head)
+            known = open_checkpoint(head, [own], origin=self.origin).checkpoint
             ours = Checkpoint.parse(Note.parse(note).text).origin == self.origin
         except ProofError:
             return
@@ -133,19 +133,27 @@ class SignedTree:
 
     async def turn(self, store: JournalStore, row: Row) -> None:
         """
-        Follow a rotation that another process committed; the tree ends with its entry.
+        Follow a rotation that another process committed; the tree ends with its entry. `arm` has to come before the next `grow`.
 
         Raises:
             JournalDamaged: it is not signed by both keys.
-            JournalUnavailable: the new key can't be had: nothing can be appended by this process.
 
         """
         epochs = await self._turned(store, self.epochs, row)
         note = await store.checkpoint(row.seq + 1)
         if note is None or epochs.opened(note).root != self.root:
             raise JournalDamaged(f"the checkpoint of the key rotation at entry {row.seq} is not that of the entries before it")
-        await self._get(epochs.current.public)
         self._epochs = epochs
+
+    async def arm(self) -> None:
+        """
+        Get the key that signs what comes next. Those in between, if the log has turned more than once, are gone by now.
+
+        Raises:
+            JournalUnavailable: it can't be had: nothing can be appended by this process.
+
+        """
+        await self._get(self.key.public)
 
     async def _turned(self, store: JournalStore, epochs: Epochs, row: Row) -> Epochs:
         size = row.seq + 1

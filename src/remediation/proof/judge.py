@@ -7,7 +7,7 @@ The rules, for a log whose key was rotated by the entries r1 < r2 < …, from ke
    no other signatures: those of witnesses are kept elsewhere.
 2. Each rotation has its double-signed note, and its entry names both keys.
 3. A verifier that was given keys believes the log if one of them is among key 0, key 1, …; without any, it believes key 0 and
-   says so.
+   says so. Several are given in the order in which the log had them: one that begins with a later one of them is not believed.
 4. The newest note is over all entries. Every other note at hand is over a prefix.
 """
 
@@ -182,6 +182,14 @@ class _Judge:
                 ProblemCode.KEYS,
                 f"the log is signed by {self._chain[0]}; the key that was given is {known[0]}: "
                 "it is another log, or somebody signed it anew",
+            )
+            return False
+        ours = [key for key in known if key.name == self._replay.origin]
+        if self._chain[0] in ours[1:]:
+            self._problems.add(
+                ProblemCode.KEYS,
+                f"the log begins with {self._chain[0]}; the keys that were given have {ours[0]} before it: somebody began it anew with a "
+                "later key, or the keys were not given in the order in which the log had them",
             )
             return False
         return True

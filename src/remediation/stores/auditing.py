@@ -12,6 +12,7 @@ from pathlib import Path
 from remediation.proof import (
     Claims,
     Knowledge,
+    Note,
     NoteError,
     ProblemCode,
     Replay,
@@ -47,7 +48,7 @@ def verify_journal(
     Args:
         path: ``journal.sqlite3``.
         own: The log's keys as its home names them, the first one first; believed when `vkeys` is empty.
-        vkeys: Keys known out of band; one of them must be among the log's.
+        vkeys: Keys known out of band, in the order in which the log had them; one of them must be among the log's.
         origin: The log it must be of.
         head: A signed note of this log kept elsewhere: the log must continue it.
         known_head: The home's own ``head.note``: the same, but a malformed one is a finding and not an error of the caller.
@@ -69,21 +70,21 @@ def verify_journal(
     if head is not None:
         claimed_size(head)
     measure = Knowledge(tuple(believed), "argument" if given else "home", head, min_size, tuple(anchors))
-    named = [str(key) for key in believed] if given else list(own)
+    listed = [] if given else list(own)
     return while_still(
         path,
-        lambda still, immutable: _judged(Snapshot(still, immutable=immutable, shown=path), measure, named, origin, known_head),
+        lambda still, immutable: _judged(Snapshot(still, immutable=immutable, shown=path), measure, listed, origin, known_head),
         lock=lock,
     )
 
 
-def _judged(snapshot: Snapshot, measure: Knowledge, vkeys: list[str], origin: str | None, known_head: str | None) -> Verification:
+def _judged(snapshot: Snapshot, measure: Knowledge, own: list[str], origin: str | None, known_head: str | None) -> Verification:
     with snapshot as log:
         size, checkpoints = log.size(), log.checkpoints()
         notes = {**{f"checkpoint {at}": note for at, note in checkpoints}, "head.note": known_head, "head": measure.head}
         sizes = {name: found for name, note in notes.items() if note is not None and (found := _size(note)) is not None}
         watched = [*sizes.values(), *(head.size for anchor in measure.anchors for _, head in heads_of(anchor))]
-        replayed, faults = _read(log, size, origin or measure.keys[0].name, watched)
+        replayed, faults = _read(log, size, origin or _name(checkpoints, measure.keys), watched)
         problems = replayed.problems
         for fault in faults:
             problems.add(ProblemCode.STORAGE, f"the database is damaged: {fault}")
@@ -93,7 +94,7 @@ def _judged(snapshot: Snapshot, measure: Knowledge, vkeys: list[str], origin: st
         predecessor = _predecessor(log)
     if known_head is not None and "head.note" not in sizes:
         problems.add(ProblemCode.HEAD, "the home's head.note is not a signed head")
-    claims = _claims(replayed, vkeys, checkpoints)
+    claims = _claims(replayed, own, measure.keys, checkpoints)
     if known_head is not None and sizes.get("head.note", size + 1) <= size:
         claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
     behind = max(measure.min_size, sizes.get("head.note", 0))
@@ -107,6 +108,19 @@ def _predecessor(log: Snapshot) -> str | None:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 return str(json.loads(body)["old_head"])
     return None
+
+
+def _name(checkpoints: list[tuple[int, str]], believed: Sequence[VerifierKey]) -> str:
+    """The log's name, as one of `believed` has it: that of the newest note, or the first one's."""
+    stated = checkpoints[-1][1].partition("\n")[0] if checkpoints else ""
+    return next((key.name for key in believed if key.name == stated), believed[0].name)
+
+
+def _signer(checkpoints: list[tuple[int, str]], believed: Sequence[VerifierKey]) -> str:
+    """The one of `believed` that signed the newest note; the first one, where none did."""
+    with contextlib.suppress(NoteError, IndexError):
+        return str(Note.parse(checkpoints[-1][1]).opened_by(believed)[0])
+    return str(believed[0])
 
 
 def _size(note: str) -> int | None:
@@ -131,10 +145,18 @@ def _faults(snapshot: Snapshot) -> list[str]:
         return log.faults()
 
 
-def _claims(replay: Replay, vkeys: list[str], checkpoints: list[tuple[int, str]]) -> Claims:
-    """What came with the entries: keys (the entries themselves tell of rotations), the newest note, and all others."""
-    if replay.rotations and len(vkeys) == 1:
-        vkeys = [replay.rotations[0].old, *(rotation.new for rotation in replay.rotations)]
+def _claims(replay: Replay, own: Sequence[str], believed: Sequence[VerifierKey], checkpoints: list[tuple[int, str]]) -> Claims:
+    """
+    What came with the entries: keys, the newest note, and all others.
+
+    The keys are those that the entries tell of; without a rotation, the one that signed. What a verifier was given is never taken for
+    them. A home's own list must agree with them, but may lag behind: it gets longer after the entry of a rotation is committed.
+    """
+    vkeys = [rotation.new for rotation in replay.rotations]
+    first = replay.rotations[0].old if replay.rotations else _signer(checkpoints, believed)
+    vkeys.insert(0, first)
+    if list(own) != vkeys[: len(own)]:
+        vkeys = list(own)
     rotated = {rotation.size for rotation in replay.rotations}
     newest = checkpoints[-1][1] if checkpoints else None
     rotations = tuple(note for size, note in checkpoints if size in rotated)
