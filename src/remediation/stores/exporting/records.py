@@ -21,6 +21,7 @@ Progress = Callable[[int, int], object]
 
 _EVERY = 512
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +139,14 @@ def encoded(value: Any) -> str:
 def _entry(row: StoredRow, path: Path) -> ExportedEntry:
     leaf, salt, body, seq, *_ = row
     try:
-        members = json.loads(leaf or b"")
+        members = _decode((leaf or b"").decode())
         if members["seq"] != seq:
             raise ValueError("it says that it stands elsewhere")
         content = None
         if body is not None or salt is not None:
             if not hmac.compare_digest(payload_digest(salt or b"", body or b""), members["payload"]):
                 raise ValueError("its body is not the one that it commits to")
-            content = json.loads(body or b"")
+            content = _decode((body or b"").decode())
             if not isinstance(content, dict):
                 raise ValueError("its body is no object")
         return ExportedEntry(
