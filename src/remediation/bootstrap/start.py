@@ -90,11 +90,11 @@ class RemediatorBootstrap:
     ) -> None:
         self.settings = settings
         self.controls = HostControls()
-        self.redactor = Redactor(values=(secrets or {}).values())
+        self._given = Credentials(secrets)
+        self.redactor = Redactor(values=self._given.to_mask())
         """Masks secrets in all that is journaled; once the host starts, also those that plugins describe. For the program's own log."""
         self._plugins = tuple(plugins)
         self._clock = clock or SystemClock()
-        self._secrets = dict(secrets or {})
         self._channels = tuple(channels)
 
     @contextlib.asynccontextmanager
@@ -111,7 +111,7 @@ class RemediatorBootstrap:
         """
         settings, home, clock = self.settings, self.settings.home, self._clock
         plugins = discover(settings, self._plugins)
-        credentials = Credentials(self._secrets, open_vault(home) if initialised(home) else None)
+        credentials = Credentials(self._given, open_vault(home) if initialised(home) else None)
         self.redactor = Redactor(rules=plugins.secret_rules())
         credentials.tell(self.redactor.learn)
         registry = self._registry(plugins, credentials)
@@ -119,7 +119,7 @@ class RemediatorBootstrap:
         anchors = anchors_of(settings, plugins.anchors())
         if not initialised(home):
             initialise(settings)
-            credentials = Credentials(self._secrets, open_vault(home))
+            credentials = Credentials(self._given, open_vault(home))
             credentials.tell(self.redactor.learn)
         home.make()
         limits = settings.limits

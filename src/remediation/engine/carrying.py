@@ -245,7 +245,8 @@ class Carrier:
         except Exception as error:
             if isinstance(error, StepFault) and error.running is not None:
                 self.stuck = error
-            self._log.warning("a probe failed; the effect counts as unknown", kind=effect.kind, error=describe_error(error))
+            why = self._loan.world.redactor.text(describe_error(error))
+            self._log.warning("a probe failed; the effect counts as unknown", kind=effect.kind, error=why)
             return Probe.UNKNOWN
 
     def _loaded(self, item: PlannedEffect) -> tuple[Effect[Any, Any], Any]:

@@ -81,6 +81,8 @@ class Session:
         """Findings of runbooks that declined: what they saw is part of an escalation's analysis."""
         self._loan: Loan | None = None
         self._ctx: RemediationContext | None = None
+        self._spent: list[Entry] = []
+        """Credentials that were read under loans which have ended, and that no commit has told of yet."""
 
     @property
     def log(self) -> structlog.typing.FilteringBoundLogger:
@@ -140,7 +142,8 @@ class Session:
     def used(self) -> list[Entry]:
         """What happened since the last commit and goes with the next one: credentials read, reports counted."""
         counted = self.staff.intake.take(self.case.fresh())
-        used: list[Entry] = [] if counted is None else [counted]
+        used: list[Entry] = [*([] if counted is None else [counted]), *self._spent]
+        self._spent = []
         if self._loan is not None and self._loan.used:
             used += self._loan.used
             self._loan.used = []
@@ -158,6 +161,7 @@ class Session:
             self._ctx.seal(why)
             self._ctx = None
         if self._loan is not None:
+            self._spent += self._loan.used
             self._loan.close()
             self._loan = None
 
@@ -195,10 +199,10 @@ class Session:
 
     async def record_fault(self, runbook: str, error: StepFault, step: str) -> None:
         """Journal that a runbook failed by its own fault; one that can't be stopped is quarantined, and its subject stays locked."""
-        self.log.error("a runbook failed by its own fault", runbook=runbook, error=printable(str(error)))
-        entries: list[Entry] = [
-            RunbookFaulted(runbook=runbook, step=step, error=printable(str(error)), incident=self.case.incident.id)
-        ]
+        # An embedding program's log need not mask what it is given: what a runbook raised may show a secret that it read.
+        why = self.staff.world.redactor.text(printable(str(error)))
+        self.log.error("a runbook failed by its own fault", runbook=runbook, error=why)
+        entries: list[Entry] = [RunbookFaulted(runbook=runbook, step=step, error=why, incident=self.case.incident.id)]
         if error.running is not None:
             self.stuck.add(runbook)
             self.end_loan("it could not be stopped")
