@@ -106,7 +106,7 @@ class SqliteJournalStore:
             if not self._readonly:
                 self._writer = await self._connect(self._make_raw)
                 await self._configure(self._writer)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             await self.close()
             # Whoever reads meanwhile is told this too.
             self._closed_because = str(self._translated(error))
@@ -304,7 +304,11 @@ class SqliteJournalStore:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> Exception:
-        if isinstance(error, sqlite3.DatabaseError) and re.search("malformed|not a database|corrupt|decode", str(error)):
+        # SQLite quotes its schema in errors, which is no text any more when it is damaged.
+        garbled = isinstance(error, UnicodeDecodeError)
+        if garbled or (
+            isinstance(error, sqlite3.DatabaseError) and re.search("malformed|not a database|corrupt|decode", str(error))
+        ):
             return JournalDamaged(f"{self._path} is damaged ({error}); `remediation journal verify` says what is still proven")
         return JournalUnavailable(
             f"the journal {self._path} can't be used: {error}. Nothing more is applied until it can; check disk space and permissions"
