@@ -25,7 +25,6 @@ import psutil
 
 from remediation.ports.clock import Clock
 
-_POLL = 0.1
 _FLOCK = "hhqqi4x"
 
 
@@ -130,15 +129,6 @@ class SubjectLocks:
             os.close(descriptor)
             raise
         return descriptor
-
-    async def acquire(self, subject: str) -> SubjectLock:
-        """Wait for the lock of `subject`. Children that a dead host left behind are ended once they are past their deadline."""
-        while True:
-            lock = self.try_acquire(subject)
-            if lock is not None:
-                return lock
-            self.end_orphans(subject)
-            await self._clock.sleep(_POLL)
 
     def _children(self, digest: bytes) -> Path:
         return self._folder / f"children-{digest[:16].hex()}.json"
