@@ -178,6 +178,31 @@ async def follow(home: str, keys: str, out: str, count: int) -> None:
                 return
 
 
+async def follow_until(home: str, keys: str, out: str, word: str) -> None:
+    """As a host: say in `out` when each entry was seen, until one says `word`."""
+    from tests.support.journals import opened
+
+    async with opened(_home(home, keys)) as journal:
+        await _follow(journal.follow(), out, word)
+
+
+async def read_until(home: str, keys: str, out: str, word: str) -> None:
+    """As a reader without a key: say in `out` when each entry was seen, until one says `word`."""
+    from remediation.bootstrap import open_reader
+
+    async with open_reader(_home(home, keys)) as journal:
+        await _follow(journal.follow(), out, word)
+
+
+async def _follow(records: Any, out: str, word: str) -> None:
+    file = os.open(out, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, b"ready 0\n")
+    async for record in records:
+        os.write(file, f"{record.seq} {time.monotonic()}\n".encode())
+        if getattr(record.entry, "reason", "") == word:
+            return
+
+
 async def attempt(home: str, keys: str, out: str) -> None:
     """Open, append, read; say in `out` how each of these ended."""
     from tests.support.journals import entries_of, opened
@@ -230,7 +255,7 @@ def recover(folder: str) -> None:
     do_it(settings.home, settings.host.id)
 
 
-JOBS = {job.__name__: job for job in (append, tokens, once, follow, attempt, put, initialise, recover)}
+JOBS = {job.__name__: job for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover)}
 
 
 def _home(home: str, keys: str) -> Any:
