@@ -20,6 +20,7 @@ A message says what happened, why, and what to do next. The tree::
      │   ├─ JournalDamaged          what is stored can't be what was signed
      │   ├─ JournalRolledBack       the database is behind a head that is known to exist
      │   ├─ JournalTooNew           written by a newer format
+     │   ├─ EntryArchived           an entry was moved to a file
      │   ├─ ExpectationFailed       the stream is not at the expected version
      │   ├─ GuardRefused            a guard, evaluated inside the append, said no
      │   └─ IdConflict              the same event id came with other content
@@ -102,6 +103,10 @@ class JournalRolledBack(JournalDamaged):
 
 class JournalTooNew(JournalError):
     """The database was written by a newer format than this version reads."""
+
+
+class EntryArchived(JournalError):
+    """An entry is not in the journal any more: it was moved to a file, which the message tells how to find."""
 
 
 class ExpectationFailed(JournalError):

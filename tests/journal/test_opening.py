@@ -49,7 +49,7 @@ async def test_a_new_journal_is_empty_signed_and_private(home: Home) -> None:
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         kinds = {sql for (sql,) in database.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'")}
-    assert len(kinds) == 5
+    assert len(kinds) == 7
     assert all("STRICT" in sql for sql in kinds)
     assert sorted(path.name for path in home.root.iterdir() if "journal" in path.name) == ["journal.lock", "journal.sqlite3"]
 

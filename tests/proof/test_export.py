@@ -73,6 +73,7 @@ def test_the_result_can_be_written_as_json(log):
         "anchors",
         "proven",
         "erased",
+        "archived",
         "problems",
         "unlisted_problems",
     }

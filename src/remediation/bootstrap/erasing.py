@@ -114,6 +114,11 @@ class Eraser:
         async for record in self._journal.read(after=seq - 1, limit=1):
             if record.seq == seq:
                 return record
+        base = await self._journal.base()
+        if base is not None and seq < base.size:
+            raise ErasureRefused(
+                f"entry {seq} was archived: it is in a file that `remediation journal tail` names with entry {base.by.seq}"
+            )
         raise ErasureRefused(f"there is no entry {seq} in the journal; `remediation journal tail` shows the newest ones")
 
     def _choose(self, record: Record, chosen: _Chosen) -> None:
@@ -148,7 +153,7 @@ class Eraser:
         blobs: set[str] = set()
         async for row in self._journal.rows(after=records[0].seq - 1, until=records[-1].seq + 1):
             if row.body is not None and row.stream == stream_of(incident):
-                blobs.update(name.decode() for name in _DIGEST.findall(row.body))
+                blobs |= digests(row.body)
         # Of many digests only those of blobs are any use; their content is never in the note.
         note_unfinished(self._home, blobs & FileBlobStore(self._home.blobs).held())
 
@@ -161,6 +166,11 @@ class Eraser:
         await self._journal.append(
             f"host/{self._host}", entries, guard=still, correlation=incident, erases=[record.seq for record in records]
         )
+
+
+def digests(body: bytes) -> set[str]:
+    """What may be the digests of blobs in a body."""
+    return {name.decode() for name in _DIGEST.findall(body)}
 
 
 def _kept(record: Record) -> str:

@@ -61,6 +61,7 @@ async def _erase(settings: Settings, seqs: list[int], incident: str | None, reas
     from remediation.cli import reading
     from remediation.core.incident import id_of
     from remediation.core.standing import Standing
+    from remediation.journal.lock import locked
     from remediation.model.base import milliseconds
     from remediation.model.entries import JournalArchived
     from remediation.model.text import SUMMARY_CAP, capped, wellformed
@@ -68,16 +69,18 @@ async def _erase(settings: Settings, seqs: list[int], incident: str | None, reas
 
     meant = id_of((await reading.incident_records(settings.home, incident))[0].head.stream) if incident else None
     standing, clock = Standing(), SystemClock()
-    journal = await open_journal(settings.home, clock, folds=[standing])
-    try:
-        cooldown = milliseconds(settings.limits.cooldown)
-        eraser = Eraser(settings.home, journal, standing, clock, host=settings.host.id, cooldown_ms=cooldown)
-        why = capped(wellformed(reason), SUMMARY_CAP)
-        done = await (eraser.erase(seqs, reason=why) if meant is None else eraser.erase_incident(meant, reason=why))
-        found = [record.entry async for record in journal.read(types=[JournalArchived.type])]
-        return done, [entry.path for entry in found if isinstance(entry, JournalArchived)]
-    finally:
-        await journal.close()
+    # An archive under way has looked at what it takes.
+    with locked(settings.home.root / "retention.lock"):
+        journal = await open_journal(settings.home, clock, folds=[standing])
+        try:
+            cooldown = milliseconds(settings.limits.cooldown)
+            eraser = Eraser(settings.home, journal, standing, clock, host=settings.host.id, cooldown_ms=cooldown)
+            why = capped(wellformed(reason), SUMMARY_CAP)
+            done = await (eraser.erase(seqs, reason=why) if meant is None else eraser.erase_incident(meant, reason=why))
+            found = [record.entry async for record in journal.read(types=[JournalArchived.type])]
+            return done, [entry.path for entry in found if isinstance(entry, JournalArchived)]
+        finally:
+            await journal.close()
 
 
 _UNKNOWN = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from remediation.cli.archive import archive
 from remediation.cli.erase import erase
 from remediation.cli.export import export
 from remediation.cli.options import HomeOption
@@ -23,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command("tail")(tail)
     group.command("recover")(recover)
     group.command("erase")(erase)
+    group.command("archive")(archive)
     app.add_typer(group, name="journal")
 
 

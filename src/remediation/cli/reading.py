@@ -39,7 +39,10 @@ async def host_state(home: Home) -> HostState:
     """Everything that the journal of `home` says, settled incidents included."""
     state = HostState(keep_settled=None)
     async with open_journal(home) as journal:
-        async for record in journal.read():
+        base = await journal.base()
+        if base is not None:
+            state.begin(base.state)
+        async for record in journal.read(after=state.position):
             state.apply(record)
     return state
 
@@ -48,6 +51,11 @@ async def running_host(home: Home) -> HostStarted | None:
     """The host instance that works on `home` now."""
     instances: dict[str, HostStarted] = {}
     async with open_journal(home) as journal:
+        base = await journal.base()
+        if base is not None:
+            archived = HostState()
+            archived.begin(base.state)
+            instances = archived.instances
         async for record in journal.read(types=["host.started", "host.stopped"]):
             if isinstance(record.entry, HostStarted):
                 instances[record.entry.instance] = record.entry

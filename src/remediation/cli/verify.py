@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,14 @@ def verify(
     ] = None,
     origin: Annotated[str | None, typer.Option("--origin", metavar="NAME", help="The log that it must be.")] = None,
     min_size: Annotated[int, typer.Option("--min-size", min=0, metavar="N", help="The number of entries that exist at least.")] = 0,
+    with_archive: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with-archive",
+            metavar="FILE",
+            help="Entries that were archived to this file are verified too; again for each further file, in order.",
+        ),
+    ] = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -77,7 +86,8 @@ def verify(
       remediation journal verify journal.jsonl --vkey "$(cat atlas.vkey)" --head last-week.note
       remediation journal verify --proof decision.tlog-proof --vkey "$(cat atlas.vkey)"
     """
-    from remediation.proof import NoteError, verify_export_file
+    from remediation.proof import NoteError
+    from remediation.proof.chain import verify_chain
 
     if proof is not None:
         if file is not None or head is not None or min_size:
@@ -93,13 +103,15 @@ def verify(
         if file is not None and _is_database(file):
             verdict = _verify_kept(file, vkey or [], origin=origin, head=note, min_size=min_size)
         elif file is not None:
-            verdict = verify_export_file(file, vkeys=vkey or (), origin=origin, head=note, min_size=min_size)
+            files = [*(with_archive or ()), file]
+            verdict = verify_chain(files, vkeys=vkey or (), origin=origin, head=note, min_size=min_size)
         else:
-            verdict = _verify_home(existing_home(home), vkey or [], origin=origin, head=note, min_size=min_size)
+            place, archives = existing_home(home), with_archive or ()
+            verdict = _verify_home(place, vkey or [], origin=origin, head=note, min_size=min_size, archives=archives)
     except NoteError as error:
         output.fail(f"--vkey or --head: {error}", output.ExitCode.WRONG_USE)
     except OSError as error:
-        output.fail(f"{file} can't be read: {error.strerror}", output.ExitCode.WRONG_USE)
+        output.fail(f"{error.filename or file} can't be read: {error.strerror}", output.ExitCode.WRONG_USE)
     _show(verdict, json)
     raise typer.Exit(_code(verdict))
 
@@ -137,7 +149,9 @@ def _verify_kept(file: Path, vkeys: list[str], *, origin: str | None, head: str 
         return _unreadable(error, by_argument=bool(vkeys))
 
 
-def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str | None, min_size: int) -> Verification:
+def _verify_home(
+    home: Home, vkeys: list[str], *, origin: str | None, head: str | None, min_size: int, archives: Sequence[Path]
+) -> Verification:
     from remediation.stores.auditing import verify_journal
 
     settings = _settings(home, needed=not vkeys)
@@ -152,6 +166,7 @@ def _verify_home(home: Home, vkeys: list[str], *, origin: str | None, head: str 
             known_head=_known_head(keys),
             min_size=min_size,
             anchors=_anchored(settings) if settings is not None else (),
+            archives=archives,
         )
     except JournalDamaged as error:
         return _unreadable(error, by_argument=bool(vkeys))
@@ -243,6 +258,7 @@ def _show(verdict: Verification, json: bool) -> None:
             "anchored": _up_to(verdict.anchored, f", by {verdict.anchored_by}" if verdict.anchored_by else ""),
             "not anchored": f"the last {verdict.unanchored}" if verdict.unanchored else "none",
             "erased bodies": verdict.erased,
+            **({"archived": f"{verdict.archived} entries, which stand by their hashes"} if verdict.archived else {}),
         }
     )
     for problem in verdict.problems:

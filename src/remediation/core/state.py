@@ -6,6 +6,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+from remediation.core import ground
 from remediation.core.evolution import evolve, opened
 from remediation.core.incident import Incident, Status, changed, id_of
 from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
@@ -80,6 +81,24 @@ class HostState:
     def restore(self, content: bytes) -> None:
         """Become what `dump` returned. `content` must come from a snapshot whose MAC was checked: it is a pickle."""
         vars(self).update(pickle.loads(content))  # noqa: S301 - authenticated by the caller
+
+    def begin(self, content: bytes) -> None:
+        """
+        Become the state after entries that were archived: `content` is what was kept for that, see `remediation.core.ground`.
+
+        Raises:
+            JournalTooNew: it can't be read.
+
+        """
+        self.reset()
+        size, incidents, others = ground.load(content)
+        self.position = size - 1
+        vars(self).update(others)
+        for incident in incidents:
+            self.incidents[incident.id] = incident
+            self._hold(incident)
+            if incident.approval is not None and not incident.approval.answered:
+                self.approvals[incident.approval.id] = incident.id
 
     def loaded(self) -> None:
         """What follows is news: listeners are told."""

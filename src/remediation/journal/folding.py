@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
 from remediation.journal import encoding
 from remediation.journal.snapshot import Restorable, Snapshot, SnapshotFile
-from remediation.journal.store import Row
+from remediation.journal.store import Base, Row
 from remediation.model.entries import Record
 from remediation.ports.journal import Fold
 from remediation.proof.errors import ProofError
@@ -20,6 +20,14 @@ SNAPSHOT_EVERY = 100_000
 
 class RestorableFold(Fold, Restorable, Protocol):
     """A fold whose state can be kept in a snapshot."""
+
+
+@runtime_checkable
+class Grounded(Protocol):
+    """A fold that can go on from what was kept when entries were archived. Others see the entries since then only."""
+
+    def begin(self, content: bytes) -> None:
+        """Become what was kept; see `remediation.core.ground`."""
 
 
 class Folds:
@@ -53,7 +61,11 @@ class Folds:
             fold.apply(record)
 
     async def rebuild(
-        self, size: int, root_at: Callable[[int], Awaitable[bytes]], rows: Callable[[int], AsyncIterable[Row]]
+        self,
+        size: int,
+        root_at: Callable[[int], Awaitable[bytes]],
+        rows: Callable[[int], AsyncIterable[Row]],
+        base: Base | None = None,
     ) -> None:
         """
         Bring all folds to `size` entries: from the snapshot and what came after it, or from the beginning.
@@ -62,13 +74,19 @@ class Folds:
             size: Entries of the log.
             root_at: The root of the tree at a size.
             rows: The rows after a position, up to `size`.
+            base: What is left of archived entries.
 
         """
         for fold in self._folds:
             fold.reset()
         if not self._folds:
             return
-        start = await self._restored(size, root_at)
+        first = base.size if base is not None else 0
+        start = await self._restored(size, first, root_at)
+        if base is not None and start == first:
+            for fold in self._folds:
+                if isinstance(fold, Grounded):
+                    fold.begin(base.state)
         async for row in rows(start - 1):
             self.apply(encoding.record(row))
         for fold in self._folds:
@@ -86,21 +104,21 @@ class Folds:
         except Exception as error:
             self._log.warning("no snapshot could be kept; the next start reads the whole journal", error=str(error))
 
-    async def _restored(self, size: int, root_at: Callable[[int], Awaitable[bytes]]) -> int:
-        """How many entries the snapshot spares; 0 without one that fits this log."""
+    async def _restored(self, size: int, first: int, root_at: Callable[[int], Awaitable[bytes]]) -> int:
+        """How many entries the snapshot spares; `first`, as many as were archived, without one that fits this log."""
         found = self._snapshots.load() if self._snapshots is not None else None
-        if found is None or self._kept is None or found.size > size:
-            return 0
+        if found is None or self._kept is None or not first < found.size <= size:
+            return first
         try:
             if await root_at(found.size) != found.root:
-                return 0
+                return first
         except ProofError:
-            return 0  # what only this old size would need is not stored any more
+            return first  # what only this old size would need is not stored any more
         try:
             self._kept.restore(found.content)
         except Exception as error:
             self._log.warning("the snapshot can't be read; the whole journal is", error=str(error))
             self._kept.reset()
-            return 0
+            return first
         self._saved = found.size
         return found.size

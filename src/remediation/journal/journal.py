@@ -17,7 +17,7 @@ from remediation.journal.lock import WriterLock
 from remediation.journal.log import Log
 from remediation.journal.placing import Request
 from remediation.journal.reading import POLL, JournalReader
-from remediation.journal.store import JournalStore, StreamTaken
+from remediation.journal.store import Archiving, JournalStore, StreamTaken
 from remediation.journal.tree import SignedTree
 from remediation.model.entries import Entry, KeyRotated, Position, Record
 from remediation.model.redaction import Redactor
@@ -152,11 +152,13 @@ class IntentJournal(JournalReader):
         correlation: str | None = None,
         event_id: str | None = None,
         erases: Sequence[int] = (),
+        archives: Archiving | None = None,
     ) -> Position:
         """
         Append `entries` to `stream`, durably; see `remediation.ports.journal.Journal.append`.
 
-        `erases`: positions whose bodies are removed in the same commit, one for each of `entries`, which say so; see `journal.erasing`.
+        `erases`: positions whose bodies are removed in the same commit, one for each of `entries`, which say so; `archives`: what else
+        goes with it. See `remediation.bootstrap.erasing` and `archiving`.
         """
         if self._closing or self._gone:
             raise JournalUnavailable("the journal is closed")
@@ -167,7 +169,7 @@ class IntentJournal(JournalReader):
             raise GuardRefused("only a rotation says that the key was rotated: `remediation keys rotate`")
         drafts = [encoding.draft(entry, self.redactor) for entry in entries]
         frame = (actor or self._actor, causation, correlation)
-        return await self._asked(Request(stream, drafts, expected, guard, frame, event_id, _answer(), erases))
+        return await self._asked(Request(stream, drafts, expected, guard, frame, event_id, _answer(), erases, archives))
 
     async def _asked(self, request: Request) -> Position:
         self._queue.append(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from remediation.errors import JournalDamaged
 from remediation.journal import encoding
@@ -11,8 +11,8 @@ from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock
 from remediation.journal.placing import Placing, Request
-from remediation.journal.reading import rows_of
-from remediation.journal.store import Erasing, JournalStore, Row, Unit
+from remediation.journal.reading import base_of, rows_of
+from remediation.journal.store import Archiving, Erasing, JournalStore, Row, Unit
 from remediation.journal.tree import SignedTree, stored_tree
 from remediation.model.base import timestamp
 from remediation.model.entries import KeyRotated, Position
@@ -109,7 +109,8 @@ class Log:
         if self.unpublished:
             await self.tree.check_head(self._store, self.unpublished)
         self._placing.forget()
-        await self._folds.rebuild(size, self._root_at, lambda after: rows_of(self._store, after=after, until=size))
+        base = await base_of(self._store)
+        await self._folds.rebuild(size, self._root_at, lambda after: rows_of(self._store, after=after, until=size), base)
         self.unpublished = note
         self.broken = None
         self._lock.mark(size)
@@ -133,6 +134,7 @@ class Log:
         refused: list[tuple[Request, Exception]] = []
         rows: list[Row] = []
         erasing: list[Erasing] = []
+        archiving: Archiving | None = None
         tree = self.tree
         seq = tree.size
         for request in batch:
@@ -143,6 +145,8 @@ class Log:
                 continue
             rows += [row for row, _ in new]
             erasing += [Erasing(erased, row.seq) for erased, (row, _) in zip(request.erases, new, strict=False)]
+            if request.archives is not None and new:
+                archiving = replace(request.archives, by=seq)
             seq += len(new)
             # Folded at once, so that the guard of the next request sees it; a failed commit reads everything anew.
             for _, made in new:
@@ -156,7 +160,7 @@ class Log:
             if superseded is not None and self._head.size() == superseded:
                 superseded = None
             self._lock.mark(None)
-            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded, erasing))
+            await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded, erasing, archiving))
             self._lock.mark(tree.size)
             self.unpublished = note
             self.progress.announce(tree.size)

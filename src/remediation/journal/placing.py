@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from remediation.errors import ExpectationFailed, IdConflict
 from remediation.journal.encoding import Draft, derived_id, place
-from remediation.journal.store import JournalStore, Row
+from remediation.journal.store import Archiving, JournalStore, Row
 from remediation.model.entries import Position, Record
 from remediation.ports.journal import ANY, NO_STREAM, Expected, Guard
 from remediation.ports.keys import Signer
@@ -30,6 +30,8 @@ class Request:
     future: asyncio.Future[Position]
     erases: Sequence[int] = ()
     """Entries whose bodies go with this append; the entry of the same index says so."""
+    archives: Archiving | None = None
+    """What goes with this append, which says so; its `by` is not known yet."""
     successor: Signer | None = None
     """The key that this append rotates to: it is the last of its commit."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from hashlib import sha256
 from typing import Self
 
+from remediation.errors import JournalDamaged
 from remediation.journal import encoding
 from remediation.journal.selection import EVERYTHING, Selection
-from remediation.journal.store import PAGE, JournalStore, Row
+from remediation.journal.store import PAGE, Base, JournalStore, Row
 from remediation.journal.tree import stored_tree
-from remediation.model.entries import Record
+from remediation.model.entries import JournalArchived, Record
 
 _POSITIONS = 128 * PAGE
 _NO_LIMIT = 2**62
@@ -102,10 +104,38 @@ class JournalReader:
                 yield made
             await asyncio.sleep(POLL)
 
+    async def base(self) -> Base | None:
+        """
+        What is left of entries that were archived, if there are any.
+
+        Raises:
+            JournalDamaged: it is not what the entry that tells of it names.
+
+        """
+        return await base_of(self._store)
+
     async def rows(self, *, after: int = -1, until: int | None = None) -> AsyncIterator[Row]:
         """Rows as stored, for verification and export: seq > `after` and < `until`."""
         async for row in rows_of(self._store, after=after, until=until):
             yield row
+
+
+async def base_of(store: JournalStore) -> Base | None:
+    """See `JournalReader.base`."""
+    base = await store.base()
+    if base is None:
+        return None
+    entry = encoding.record(base.by).entry
+    if (
+        not isinstance(entry, JournalArchived)
+        or entry.before != base.size
+        or entry.snapshot_sha256 != sha256(base.state).hexdigest()
+    ):
+        raise JournalDamaged(
+            f"the state that was kept of {base.size} archived entries is not the one that entry {base.by.seq} names; "
+            "run `remediation journal verify`"
+        )
+    return base
 
 
 async def rows_of(

@@ -39,6 +39,30 @@ class Erasing:
 
 
 @dataclass(frozen=True, slots=True)
+class Archiving:
+    """Removes the entries before `before` but rotations of the key, for the sake of the entry `by`, which this commit writes."""
+
+    before: int
+    state: bytes
+    """What is folded from them."""
+    ended: str
+    """Streams that begin so get no more entries, if all that they have go."""
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is left of entries that were archived."""
+
+    size: int
+    """How many there were."""
+    state: bytes
+    """What is folded from them; believed only if `by` names its digest."""
+    by: Row
+    """The entry that says so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """All that one commit writes."""
 
@@ -50,6 +74,7 @@ class Unit:
     superseded: int | None
     """Size of the checkpoint that this one replaces, if it need not be kept."""
     erasing: Sequence[Erasing] = ()
+    archiving: Archiving | None = None
 
 
 class StreamTaken(Exception):
@@ -112,6 +137,27 @@ class JournalStore(Protocol):
 
     async def stream_lengths(self, streams: Sequence[str]) -> Mapping[str, int]:
         """How many entries each of `streams` has."""
+
+    async def base(self) -> Base | None:
+        """What is left of archived entries, if there are any."""
+
+    async def restore(self, rows: Sequence[Row], tiles: Sequence[Tile]) -> None:
+        """
+        Bring archived entries back, all of them, and with them forget that they were archived. The caller holds the writer lock.
+
+        Raises:
+            JournalUnavailable: nothing was changed.
+
+        """
+
+    async def compact(self) -> None:
+        """
+        Give back the space of what was removed. The caller holds the writer lock.
+
+        Raises:
+            JournalUnavailable: it could not be; new entries will use the space.
+
+        """
 
     async def flush(self) -> bool:
         """

@@ -22,6 +22,7 @@ from remediation.proof.checkpoint import MAX_SIZE
 from remediation.proof.errors import NoteError
 from remediation.proof.judge import Claims, Knowledge, claimed_size, judge
 from remediation.proof.leaf import SALT_BYTES
+from remediation.proof.merkle import Frontier
 from remediation.proof.note import VerifierKey, check_name
 from remediation.proof.replay import Replay, Row
 from remediation.proof.verdict import ProblemCode, Problems, Verification
@@ -61,6 +62,7 @@ def verify_export(
     origin: str | None = None,
     head: str | None = None,
     min_size: int = 0,
+    before: Frontier | None = None,
 ) -> Verification:
     """
     Verify an exported log, reading each line once.
@@ -76,6 +78,7 @@ def verify_export(
         origin: The log it must be of.
         head: A signed note of this log kept elsewhere: the log must continue it.
         min_size: The number of entries it has at least.
+        before: For an export of a part: the tree of the entries before it. See also `remediation.proof.chain`.
 
     Raises:
         NoteError: `vkeys` or `head` are malformed. Never because of `lines`.
@@ -85,12 +88,13 @@ def verify_export(
     knowledge = Knowledge(keys, "argument", head, min_size)
     watch = () if head is None else (claimed_size(head),)
     source = iter(lines)
-    header = _header(next(source, b""), origin)
+    header = read_header(next(source, b""), origin)
     if isinstance(header, Problems):
         return _unreadable(header, knowledge)
     log, vkeys_named, start = header
-    replay = Replay(log, start=start, watch=watch)
-    reader = _Reader(source, replay.problems, start)
+    fits = before is not None and before.size == start
+    replay = Replay(log, start=start, frontier=before if fits else None, watch=watch)
+    reader = ExportReader(source, replay.problems, start)
     replay.feed(reader.rows())
     replay.close()
     note, rotations = reader.finish()
@@ -119,7 +123,8 @@ def verify_export_file(
         return verify_export(lines, vkeys=vkeys, origin=origin, head=head, min_size=min_size)
 
 
-def _header(line: bytes, origin: str | None) -> tuple[str, tuple[str, ...], int] | Problems:
+def read_header(line: bytes, origin: str | None) -> tuple[str, tuple[str, ...], int] | Problems:
+    """Origin, vkeys and first position that the first line of an export names, or what is wrong with it."""
     problems = Problems()
     if not line.endswith(b"\n"):
         problems.add(ProblemCode.CUT_OFF, "the file ends before its first line does: it is empty or cut off")
@@ -164,7 +169,7 @@ def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-class _Reader:
+class ExportReader:
     """Takes the lines after the header apart: entries first, then the last line, then nothing."""
 
     def __init__(self, lines: Iterator[bytes], problems: Problems, start: int) -> None:

@@ -119,6 +119,7 @@ class _Judge:
             unlisted=self._problems.unlisted,
             proven=proven,
             erased=replay.erased,
+            archived=0 if replay.partial else replay.start,
             signed=signed,
             anchored=anchored,
             anchored_by=by,

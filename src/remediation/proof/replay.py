@@ -28,7 +28,7 @@ The leaf is None where an entry stands that can't be read; salt and body are Non
 """
 
 _CHUNK = 1024
-_SPECIAL = frozenset(("payload.erased", "key.rotated"))
+_SPECIAL = frozenset(("payload.erased", "key.rotated", "journal.archived"))
 _Frame = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
 
@@ -92,6 +92,8 @@ class Replay:
         """The root at each watched size, at each key rotation, and (after `close`) at the end."""
         self.rotations: list[Rotation] = []
         self.erased = 0
+        self.archives: dict[int, str] = {}
+        """Positions before which entries were archived, as entries say, and the digest (hex) of the state that was kept."""
         self._tree = frontier.copy() if frontier is not None else Frontier() if start == 0 else None
         if self._tree is not None and self._tree.size != start:
             raise ValueError(f"the frontier is of size {self._tree.size}, the entries start at {start}")
@@ -243,6 +245,8 @@ class Replay:
             problems.add(ProblemCode.PAYLOAD, f"the body of entry {seq} is not the one that its leaf commits to", seq)
         elif type_ == b"payload.erased":
             self._erase(seq, body)
+        elif type_ == b"journal.archived":
+            self._archive(body)
         elif type_ == b"key.rotated":
             if self._tree is not None:
                 self._tree.extend(hashes)
@@ -288,6 +292,12 @@ class Replay:
             self.erased += 1
         elif erased < self.start:
             self._erasures.append(erased)
+
+    def _archive(self, body: bytes) -> None:
+        members = _members(body)
+        before, state = members.get("before"), members.get("snapshot_sha256")
+        if isinstance(before, int) and isinstance(state, str):
+            self.archives[before] = state
 
     def _rotate(self, seq: int, body: bytes) -> None:
         members = _members(body)

@@ -154,6 +154,8 @@ class Verification:
     """How many entries, from the first on, are still proven: covered by a good checkpoint and before any problem of an entry."""
     erased: int
     """How many bodies were erased and said to be."""
+    archived: int = 0
+    """How many entries, from the first on, were archived and not read: they stand by their hashes alone."""
     signed: int = 0
     """How many entries, from the first on, a good checkpoint of a believed key covers, whatever else is wrong with one of them."""
     anchored: int = 0
@@ -202,6 +204,7 @@ class Verification:
             "anchors": [anchor.as_dict() for anchor in self.anchors],
             "proven": self.proven,
             "erased": self.erased,
+            "archived": self.archived,
             "problems": [problem.as_dict() for problem in self.problems],
             "unlisted_problems": self.unlisted,
         }

@@ -22,6 +22,8 @@ from remediation.proof import (
     judge,
 )
 from remediation.proof.anchored import Anchored, heads_of
+from remediation.proof.verdict import Problems
+from remediation.stores.archived import claims_since, kept_keys, replay_archived
 from remediation.stores.replaying import replay
 from remediation.stores.snapshot import Snapshot
 from remediation.stores.stillness import while_still
@@ -39,6 +41,7 @@ def verify_journal(
     min_size: int = 0,
     anchors: Sequence[Anchored] = (),
     lock: Path | None = None,
+    archives: Sequence[Path] = (),
 ) -> Verification:
     """
     Verify the journal in the database `path`: entries, columns, bodies, tree, tiles, every checkpoint, and the database itself.
@@ -55,6 +58,7 @@ def verify_journal(
         min_size: The number of entries it has at least.
         anchors: What anchors keep of this log.
         lock: Its writer lock, by default ``journal.lock`` beside it.
+        archives: Files that entries were archived to, in order: these entries are verified too, and else stand by their hashes.
 
     Raises:
         NoteError: `own`, `vkeys` or `head` are malformed, or there is no key at all.
@@ -73,18 +77,32 @@ def verify_journal(
     listed = [] if given else list(own)
     return while_still(
         path,
-        lambda still, immutable: _judged(Snapshot(still, immutable=immutable, shown=path), measure, listed, origin, known_head),
+        lambda still, immutable: _judged(
+            Snapshot(still, immutable=immutable, shown=path), measure, listed, origin, known_head, archives
+        ),
         lock=lock,
     )
 
 
-def _judged(snapshot: Snapshot, measure: Knowledge, own: list[str], origin: str | None, known_head: str | None) -> Verification:
+def _judged(
+    snapshot: Snapshot,
+    measure: Knowledge,
+    own: list[str],
+    origin: str | None,
+    known_head: str | None,
+    archives: Sequence[Path] = (),
+) -> Verification:
     with snapshot as log:
         size, checkpoints = log.size(), log.checkpoints()
         notes = {**{f"checkpoint {at}": note for at, note in checkpoints}, "head.note": known_head, "head": measure.head}
         sizes = {name: found for name, note in notes.items() if note is not None and (found := _size(note)) is not None}
         watched = [*sizes.values(), *(head.size for anchor in measure.anchors for _, head in heads_of(anchor))]
-        replayed, faults = _read(log, size, origin or _name(checkpoints, measure.keys), watched)
+        archive, name = log.archive(), origin or _name(checkpoints, measure.keys)
+        if archive is None:
+            replayed, faults = _read(log, size, name, watched)
+        else:
+            whole = replay_archived(log, size, name, watched, before=archive[0], state=archive[1], archives=archives)
+            replayed, faults, own = whole.replay, log.faults(), list(whole.vkeys) or own
         problems = replayed.problems
         for fault in faults:
             problems.add(ProblemCode.STORAGE, f"the database is damaged: {fault}")
@@ -92,13 +110,29 @@ def _judged(snapshot: Snapshot, measure: Knowledge, own: list[str], origin: str 
             if sizes.get(f"checkpoint {at}") != at:
                 problems.add(ProblemCode.CHECKPOINT, f"the checkpoint stored for {at} entries is not one over as many")
         predecessor = _predecessor(log)
+        since = None
+        if archive is not None:
+            since = claims_since(replayed, log, own or [_signer(checkpoints, measure.keys)], checkpoints)
+            measure = _linked(measure, since.vkeys, kept_keys(log, replayed.start), problems)
     if known_head is not None and "head.note" not in sizes:
         problems.add(ProblemCode.HEAD, "the home's head.note is not a signed head")
-    claims = _claims(replayed, own, measure.keys, checkpoints)
+    claims = since or _claims(replayed, own, measure.keys, checkpoints)
     if known_head is not None and sizes.get("head.note", size + 1) <= size:
         claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
     behind = max(measure.min_size, sizes.get("head.note", 0))
     return judge(replayed, claims, changed(measure, min_size=behind, predecessor=predecessor))
+
+
+def _linked(measure: Knowledge, chain: Sequence[str], archived: Sequence[str], problems: Problems) -> Knowledge:
+    """`measure` without the keys that signed archived entries only. If it knows no other, something is missing, and nothing is wrong."""
+    later = tuple(key for key in measure.keys if str(key) not in archived[:-1])
+    if not later:
+        problems.add(
+            ProblemCode.PARTIAL,
+            "the key that was given signed archived entries only: verify with these (--with-archive), or give a later key",
+        )
+        later = tuple(VerifierKey.parse(vkey) for vkey in chain)
+    return changed(measure, keys=later)
 
 
 def _predecessor(log: Snapshot) -> str | None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from remediation.errors import JournalDamaged
+from remediation.errors import EntryArchived, JournalDamaged
 from remediation.proof import leaf_hash
 from remediation.proof.tiles import WIDTH
 from remediation.stores.snapshot import Snapshot, StoredRow
@@ -45,6 +45,7 @@ class Parts(Snapshot):
         The entries from `start` to before `until` in order, read as they are asked for.
 
         Raises:
+            EntryArchived: one of them was archived.
             JournalDamaged: one of them is missing.
 
         """
@@ -57,6 +58,9 @@ class Parts(Snapshot):
                 expected += 1
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        archive = self.archive() if expected < until else None
+        if archive is not None and expected < archive[0]:
+            raise EntryArchived(f"entry {expected} was archived: `remediation journal tail` says to which file")
         if expected < until:
             raise JournalDamaged(f"{self._path}: entry {expected} is missing; run `remediation journal verify`")
 
@@ -100,6 +104,10 @@ class Parts(Snapshot):
         """Position of the first entry before `until` whose time is not before `time`; `until` if there is none."""
         found = self._all("SELECT min(seq) FROM entry WHERE time >= ? AND seq < ?", time, until)[0][0]
         return until if found is None else int(found)
+
+    def erasures(self, start: int, until: int) -> list[int]:
+        """Positions of the entries that say that bodies from `start` to before `until` were erased."""
+        return [by for (by,) in self._all("SELECT by FROM erasure WHERE seq >= ? AND seq < ?", start, until)]
 
     def rotations(self, until: int) -> list[int]:
         """Positions of the entries before `until` that changed the signing key."""

@@ -24,6 +24,17 @@ CREATE TABLE erasure (                           -- which entry says that a body
     by  INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE archive (                           -- at most one row: entries before `before` were archived, as the entry `by` says
+    before INTEGER PRIMARY KEY,
+    by     INTEGER NOT NULL,
+    state  BLOB    NOT NULL                      -- what is folded from them; its digest stands in that entry
+) STRICT;
+
+CREATE TABLE archived_stream (                   -- how long streams were when their entries were archived
+    stream TEXT PRIMARY KEY,
+    length INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE checkpoint (                        -- signed tree heads; superseded ones are thinned
     size INTEGER PRIMARY KEY,
     note TEXT NOT NULL

@@ -22,9 +22,8 @@ from remediation.stores.sqlite import APPLICATION_ID, FORMAT
 _ENTRIES = """
 SELECT iif(typeof(e.leaf) = 'blob', e.leaf, NULL), iif(typeof(p.salt) = 'blob', p.salt, NULL), iif(typeof(p.body) = 'blob', p.body, NULL),
        e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time
-FROM entry e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq < ? ORDER BY e.seq
+FROM entry e LEFT JOIN payload p ON p.seq = e.seq WHERE e.seq >= ? AND e.seq < ? ORDER BY e.seq
 """
-_RANGE = _ENTRIES.replace("WHERE e.seq < ?", "WHERE e.seq >= ? AND e.seq < ?")
 
 _ERASURES = """
 SELECT x.seq, e.type, iif(typeof(p.body) = 'blob', p.body, NULL)
@@ -104,10 +103,10 @@ class Snapshot:
         """All stored checkpoints with the sizes they are stored under, in order."""
         return self._all("SELECT size, iif(typeof(note) = 'text', note, '') FROM checkpoint ORDER BY size")
 
-    def rows(self, until: int) -> Iterator[StoredRow]:
-        """The entries before `until`, in order, with their columns."""
+    def rows(self, until: int, *, since: int = 0) -> Iterator[StoredRow]:
+        """The entries from `since` (0: from the first, whatever its number) to before `until`, in order, with their columns."""
         try:
-            yield from self._open.execute(_ENTRIES, (until,))
+            yield from self._open.execute(_ENTRIES, (since or -(2**63), until))
         except _UNREADABLE as error:
             raise self.translated(error) from error
 
@@ -122,11 +121,16 @@ class Snapshot:
         connection = self._open
         escaping, connection.text_factory = connection.text_factory, str
         try:
-            yield from connection.execute(_RANGE, (start or -(2**63), until))
+            yield from connection.execute(_ENTRIES, (start or -(2**63), until))
         except _UNREADABLE as error:
             raise self.translated(error) from error
         finally:
             connection.text_factory = escaping
+
+    def archive(self) -> tuple[int, bytes] | None:
+        """If entries were archived: the position of the first one that was not, and the state that was kept. Neither is believed."""
+        found = self._all("SELECT before, state FROM archive ORDER BY before DESC LIMIT 1")
+        return found[0] if found else None
 
     def tile(self, level: int, n: int) -> bytes | None:
         """A stored tile."""

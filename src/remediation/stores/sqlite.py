@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import re
@@ -17,12 +16,13 @@ import aiosqlite
 
 from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
 from remediation.journal.selection import EVERYTHING, Selection
-from remediation.journal.store import Row, StreamTaken, Unit
+from remediation.journal.store import Base, Row, StreamTaken, Unit
+from remediation.proof.tiles import Tile
 from remediation.stores import queries, schema, writing
 from remediation.stores.filesystem import network_filesystem
 
 T = TypeVar("T")
-APPLICATION_ID = 0x52454D44  # "REMD"
+APPLICATION_ID = writing.APPLICATION_ID
 FORMAT = writing.FORMAT
 _DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _PARTING = 5.0
@@ -46,7 +46,7 @@ def create(path: Path, note: str) -> None:
     try:
         for suffix in ("", "-wal", "-shm", "-journal"):
             unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-        _fill(unfinished, note)
+        writing.fill(unfinished, note)
         os.rename(unfinished, path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -55,21 +55,6 @@ def create(path: Path, note: str) -> None:
             os.close(directory)
     except (sqlite3.Error, OSError) as error:
         raise JournalUnavailable(f"can't create the journal {path}: {error}") from error
-
-
-def _fill(path: Path, note: str) -> None:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        os.chmod(path, 0o600)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{schema.statements()}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
-        )
-        connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
-        connection.execute("COMMIT")
-        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise sqlite3.OperationalError("its first pages could not be moved out of the write-ahead log")
 
 
 def refuse_network_filesystem(path: Path) -> None:
@@ -243,6 +228,9 @@ class SqliteJournalStore:
             marks = ", ".join("?" * len(some))
             sql = f"SELECT stream, max(stream_seq) + 1 FROM entry WHERE stream IN ({marks}) GROUP BY stream"  # noqa: S608 - marks only
             lengths.update(await self._query(sql, tuple(some)))
+            # Rotations of the key outlive their stream's other entries, so that both may know of a stream.
+            archived = f"SELECT stream, length FROM archived_stream WHERE stream IN ({marks})"  # noqa: S608 - marks only
+            lengths.update({stream: max(length, lengths[stream]) for stream, length in await self._query(archived, tuple(some))})
         return lengths
 
     async def by_ids(self, ids: Sequence[str]) -> Mapping[str, Row]:
@@ -264,6 +252,35 @@ class SqliteJournalStore:
             sql = f"SELECT x.seq, {queries.COLUMNS} FROM erasure x JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = e.seq WHERE x.seq IN ({marks})"  # noqa: S608, E501 - constants and marks only
             sayings.update({seq: _row(*row) for seq, *row in await self._query(sql, tuple(some))})
         return [replace(row, erasure=sayings.get(row.seq)) if row.body is None else row for row in rows]
+
+    async def base(self) -> Base | None:
+        found = await self._query("SELECT before, by, state FROM archive ORDER BY before DESC LIMIT 1")
+        if not found:
+            return None
+        ((before, by, state),) = found
+        rows = await self.rows_at([by])
+        if not rows:
+            raise JournalDamaged(
+                f"{self._path}: entry {by}, which tells of an archive, is missing: run `remediation journal verify`"
+            )
+        return Base(before, state, rows[0])
+
+    async def restore(self, rows: Sequence[Row], tiles: Sequence[Tile]) -> None:
+        if self._writer is None or self._raw is None:
+            raise JournalUnavailable("the journal is not open for writing")
+        self._raw.unit = functools.partial(writing.restore, rows, tiles)
+        try:
+            await self._writer.commit()
+        except (sqlite3.Error, ValueError) as error:
+            raise self._translated(error) from error
+
+    async def compact(self) -> None:
+        if self._writer is None:
+            raise JournalUnavailable("the journal is not open for writing")
+        try:
+            await self._writer.execute("VACUUM")
+        except (sqlite3.Error, ValueError) as error:
+            raise self._translated(error) from error
 
     async def flush(self) -> bool:
         if self._writer is None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from remediation.errors import JournalTooNew
-from remediation.journal.store import Erasing, Unit
+from remediation.journal.store import Archiving, Erasing, Row, Unit
+from remediation.proof.tiles import WIDTH, Tile
+from remediation.stores import schema
 
+APPLICATION_ID = 0x52454D44  # "REMD"
 FORMAT = 1
 TIDY = "PRAGMA secure_delete = FAST"
 """No page that is rewritten keeps pieces of what stood in it. Erasing needs more, and costs more: see `_erase`."""
@@ -24,6 +31,22 @@ class UnitConnection(sqlite3.Connection):
         unit, self.unit = self.unit, None
         if unit is not None:
             unit(self)
+
+
+def fill(path: Path, note: str) -> None:
+    """Make a journal whose first checkpoint is `note`, in a file that is not there."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        os.chmod(path, 0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{schema.statements()}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};"
+        )
+        connection.execute("INSERT INTO checkpoint VALUES (0, ?)", (note,))
+        connection.execute("COMMIT")
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("its first pages could not be moved out of the write-ahead log")
 
 
 @functools.cache
@@ -69,6 +92,8 @@ def write(unit: Unit, connection: sqlite3.Connection) -> None:
             execute("DELETE FROM checkpoint WHERE size = ?", (unit.superseded,))
         execute("INSERT INTO checkpoint VALUES (?, ?)", (unit.size, unit.note))
         _erase(unit.erasing, connection)
+        if unit.archiving is not None:
+            _archive(unit.archiving, connection)
         execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -84,3 +109,45 @@ def _erase(erasing: Sequence[Erasing], connection: sqlite3.Connection) -> None:
         if connection.execute("DELETE FROM payload WHERE seq = ?", (item.seq,)).rowcount != 1:
             raise sqlite3.OperationalError(f"the body of entry {item.seq} is not there to be erased")
         connection.execute("INSERT INTO erasure VALUES (?, ?)", (item.seq, item.by))
+
+
+def _archive(item: Archiving, connection: sqlite3.Connection) -> None:
+    execute = connection.execute
+    gone = "seq < ? AND type <> 'key.rotated'"
+    execute(
+        "INSERT INTO archived_stream SELECT stream, max(stream_seq) + 1 FROM entry WHERE seq < ? AND substr(stream, 1, ?) <> ? "
+        # Of a stream that was archived before, there may be nothing but an early rotation of the key.
+        "GROUP BY stream ON CONFLICT (stream) DO UPDATE SET length = max(length, excluded.length)",
+        (item.before, len(item.ended), item.ended),
+    )
+    execute(f"DELETE FROM payload WHERE seq IN (SELECT seq FROM entry WHERE {gone})", (item.before,))  # noqa: S608 - constants only
+    execute("DELETE FROM erasure WHERE seq < ?", (item.before,))
+    execute(f"DELETE FROM entry WHERE {gone}", (item.before,))  # noqa: S608 - constants only
+    execute("DELETE FROM tile WHERE level = 0 AND n < ?", (item.before // WIDTH,))
+    execute("DELETE FROM archive")
+    execute("INSERT INTO archive VALUES (?, ?, ?)", (item.before, item.by, item.state))
+
+
+def restore(rows: Sequence[Row], tiles: Sequence[Tile], connection: sqlite3.Connection) -> None:
+    """Bring back archived entries, or none of them."""
+    execute = connection.execute
+    execute("BEGIN IMMEDIATE")
+    try:
+        for row in rows:
+            execute(
+                "INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, row.leaf),
+            )
+            if row.body is not None:
+                execute("INSERT OR IGNORE INTO payload VALUES (?, ?, ?)", (row.seq, row.salt, row.body))
+        connection.executemany("INSERT OR REPLACE INTO tile VALUES (?, ?, ?)", [tuple(tile) for tile in tiles])
+        sayings = execute("SELECT p.seq, p.body FROM entry e JOIN payload p ON p.seq = e.seq WHERE e.type = 'payload.erased'")
+        said = [(json.loads(body)["seq"], by) for by, body in sayings.fetchall()]
+        connection.executemany("INSERT OR IGNORE INTO erasure VALUES (?, ?)", said)
+        execute("DELETE FROM archive")
+        execute("DELETE FROM archived_stream")
+        execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            execute("ROLLBACK")
+        raise

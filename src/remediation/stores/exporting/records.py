@@ -70,8 +70,9 @@ class Selection:
     """Begin with the first entry whose time is not before this one: UTC, ``YYYY-MM-DDTHH:MM:SS.mmmZ``."""
 
     def start(self, parts: Parts, size: int) -> int:
-        """The position of the first entry that is wanted; `size` if there is none."""
-        start = min(self.after + 1, size)
+        """The position of the first entry that is wanted, and was not archived; `size` if there is none."""
+        archive = parts.archive()
+        start = max(min(self.after + 1, size), archive[0] if archive is not None else 0)
         return start if self.since is None else max(start, parts.first_since(self.since, size))
 
 
