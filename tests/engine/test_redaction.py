@@ -58,7 +58,10 @@ SAID = (
     f"at https://bob:{SECRETS['password']}@example.org/ for {SECRETS['email']}, {SECRETS['acme']}; Authorization: Bearer {SECRETS['bearer']}; "
     f"vault {VAULT} and {base64.b64encode(b'x' + VAULT.encode()).decode()}"
 )
-HIDDEN = [*SECRETS.values(), VAULT, *(base64.b64encode(b"\0" * n + VAULT.encode()).decode()[n + (n > 0) : -4] for n in range(3))]
+KNOWN = [VAULT, *(base64.b64encode(b"\0" * n + VAULT.encode()).decode()[n + (n > 0) : -4] for n in range(3))]
+
+HIDDEN = [*SECRETS.values(), *KNOWN]
+HIDDEN += [part for secret in SECRETS.values() if len(secret) > 20 and "@" not in secret for part in (secret[5:17], secret[-12:])]
 
 
 class Acme:
@@ -222,8 +225,9 @@ def test_a_job_that_prints_secrets_leaves_none_behind(tmp_path: Path) -> None:
     assert ran.status in (0, 1), ran.err
     (tmp_path / "job.py").unlink()
     (home / "remediation.toml").unlink()
-    here = [hidden for name, hidden in SECRETS.items() if name != "acme"]  # neither vault nor plugin is this host's
-    assert [leak for leak in leaks(tmp_path, ran.out, ran.err) if leak.partition(": ")[2] in here] == []
+    found = [leak.partition(": ")[2] for leak in leaks(tmp_path, ran.out, ran.err)]
+    others = {SECRETS["acme"], *KNOWN}  # neither vault nor plugin is this host's
+    assert set(found) <= others
     assert "leaky" in ran.out
 
 
