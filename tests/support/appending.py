@@ -245,6 +245,13 @@ async def initialise(folder: str, out: str | None = None) -> None:
         Path(out).write_text(origin)
 
 
+async def host(base: str) -> None:
+    """Be a whole host, see `tests.support.racing`."""
+    from tests.support.racing import run
+
+    await run(Path(base))
+
+
 def recover(folder: str) -> None:
     """Recover the journal of the home in `folder`."""
     from tests.support.journals import home_settings
@@ -255,7 +262,9 @@ def recover(folder: str) -> None:
     do_it(settings.home, settings.host.id)
 
 
-JOBS = {job.__name__: job for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover)}
+JOBS = {
+    job.__name__: job for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover, host)
+}
 
 
 def _home(home: str, keys: str) -> Any:
