@@ -156,7 +156,7 @@ async def test_a_host_that_runs_signs_with_the_new_key_after_another_process_rot
         for turn in range(4):
             await rotate_alone(home)
             await (running, second)[turn // 2].append("s", entries_of(turn))
-            size, note = await running.head()
+            _, note = await running.head()
             assert signers(note, vkeys(home)) == [turn + 1]
         await asyncio.gather(running.append("s", entries_of("a")), second.append("s", entries_of("b")))
         assert [str(key) for key in running.keys] == vkeys(home)

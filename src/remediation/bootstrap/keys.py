@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 from remediation.errors import ConfigurationError, JournalDamaged
 from remediation.journal import IntentJournal
+from remediation.journal.epochs import Epochs
 from remediation.keys import BUILTIN_PROVIDERS
+from remediation.keys.file_store import FileKeyStore
 from remediation.keys.files import KeyFileRefused, replace_private
 from remediation.keys.passphrase import passphrase
 from remediation.ports.keys import KeyPlace, KeyProvider, KeyStore
+from remediation.proof.errors import NoteError
 from remediation.proof.note import VerifierKey
 from remediation.settings import Home
+from remediation.stores.sqlite import SqliteJournalStore
 
 
 class RotationUnderWay(ConfigurationError):
@@ -133,6 +137,55 @@ async def finish_rotation(home: Home, keys: KeyStore, journal: IntentJournal) ->
         # Only now is it sure what the log says: nobody else can rotate.
         await journal.refresh()
         await asyncio.to_thread(_settle, home, keys, journal.keys)
+
+
+async def read_epochs(home: Home) -> Epochs:
+    """
+    The log's public keys and from when on each signs, as its signed entries tell; needs no private key.
+
+    The first key is the home's own word. Further ones count where a note bears both signatures, also if ``signing.vkey`` lags behind.
+
+    Raises:
+        JournalDamaged: entries, notes and ``signing.vkey`` contradict each other.
+        KeyFileRefused: ``signing.vkey`` is missing, or can't be read.
+        JournalUnavailable: the journal can't be read.
+
+    """
+    listed = _listed(home)
+    try:
+        epochs = Epochs((VerifierKey.parse(listed[0]),))
+    except (NoteError, IndexError) as error:
+        raise KeyFileRefused(f"{home.verifier_keys} names no public key; restore it from a backup") from error
+    store = SqliteJournalStore(home.journal, readonly=True)
+    await store.open()
+    try:
+        for row in await store.rotations():
+            epochs = await epochs.followed(store, row)
+    finally:
+        await store.close()
+    if listed != [str(key) for key in epochs.keys][: len(listed)]:
+        raise JournalDamaged(
+            f"{home.verifier_keys} names {len(listed)} keys, which are not those that the journal tells of; "
+            "run `remediation journal verify` with a key that you kept elsewhere"
+        )
+    return epochs
+
+
+async def change_passphrase(home: Home, keys: KeyStore, passphrase: bytes | None) -> None:
+    """
+    Keep the key file of `home` under another passphrase, or (`None`) under none. Hosts that run keep the key that they have.
+
+    Raises:
+        RotationUnderWay: another process exchanges the key.
+        ConfigurationError: the key is not kept in a file, or the old passphrase is wrong; it stands as it was.
+
+    """
+    if not isinstance(keys, FileKeyStore):
+        raise ConfigurationError(
+            f"[keys] provider = {home.key_provider!r} guards the key by its own means; only a file has a passphrase"
+        )
+    with exchanging(home):
+        await asyncio.to_thread(keys.protect, passphrase)
 
 
 def _settle(home: Home, keys: KeyStore, chain: Sequence[VerifierKey]) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import secrets as random
 from collections.abc import Sequence
 from pathlib import Path
 
-from remediation import __version__
 from remediation.bootstrap.erasing import finish_quietly
 from remediation.bootstrap.keys import finish_rotation, list_keys, open_keys
 from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
@@ -19,7 +17,7 @@ from remediation.journal import IntentJournal, JournalReader
 from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock, locked
-from remediation.journal.snapshot import SnapshotFile
+from remediation.journal.snapshot import SnapshotFile, schema
 from remediation.journal.tree import SignedTree
 from remediation.ports.clock import Clock
 from remediation.ports.journal import Fold
@@ -31,11 +29,11 @@ from remediation.settings import Home, Settings
 from remediation.stores.sqlite import SqliteJournalStore, create
 
 
-def initialise(settings: Settings, *, encrypt: bool = False) -> str:
+def initialise(settings: Settings, *, encrypt: bool = False, keys: KeyStore | None = None) -> str:
     """
     Make the home's folders, key, first head and empty journal; returns the journal's origin. Finishes what a crash left half done.
 
-    `encrypt`: a new key is kept under a passphrase, which ``[keys] passphrase`` says where to find.
+    `encrypt`: a new key is kept under a passphrase, which ``[keys] passphrase`` says where to find. `keys`: see `open_journal`.
 
     Raises:
         ConfigurationError, JournalError: it can't be made here; what exists is never replaced.
@@ -44,12 +42,11 @@ def initialise(settings: Settings, *, encrypt: bool = False) -> str:
     home = settings.home
     home.make()
     with locked(home.journal_lock):
-        return _finish(home, settings.host.id, encrypt=encrypt)
+        return _finish(home, settings.host.id, open_keys(home) if keys is None else keys, encrypt=encrypt)
 
 
-def _finish(home: Home, host: str, *, encrypt: bool) -> str:
+def _finish(home: Home, host: str, keys: KeyStore, *, encrypt: bool) -> str:
     _refuse_unfinished_recovery(home)
-    keys = open_keys(home)
     head = HeadNote(home.head_note)
     # A log that has begun is not continued by a new key.
     key = keys.create(encrypt=encrypt) if head.size() < 0 and not keys.exists() else keys.load()
@@ -120,7 +117,7 @@ async def open_journal(
     head = HeadNote(home.head_note)
     tree = SignedTree(head.origin(), keys.load)
     store = SqliteJournalStore(home.journal)
-    snapshots = SnapshotFile(home.root / "snapshot.bin", functools.partial(tree.derived, "snapshot"), _schema())
+    snapshots = SnapshotFile(home.snapshot, functools.partial(tree.derived, "snapshot"), schema())
     kept = Folds(folds if state is None else (state, *folds), state, snapshots)
     lock = WriterLock(home.journal_lock)
     journal = await IntentJournal.open(store, tree, lock, head, clock, folds=kept)
@@ -131,13 +128,3 @@ async def open_journal(
         await journal.close()
         raise
     return journal
-
-
-@functools.cache
-def _schema() -> bytes:
-    """Identifies the code that folds: a snapshot of other code is not believed."""
-    digest = hashlib.sha256(__version__.encode())
-    folder = Path(__file__).parent.parent
-    for file in sorted([*folder.glob("core/*.py"), *folder.glob("model/**/*.py")]):
-        digest.update(file.read_bytes())
-    return digest.digest()

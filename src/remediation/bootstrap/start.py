@@ -21,6 +21,7 @@ import structlog
 from remediation import __version__
 from remediation.bootstrap.anchors import anchors_of
 from remediation.bootstrap.host import Host
+from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.bootstrap.vault import open_vault
@@ -118,14 +119,15 @@ class RemediatorBootstrap:
         sentinels = plugins.sentinels(settings)
         anchors = anchors_of(settings, plugins.anchors())
         if not initialised(home):
-            initialise(settings)
+            initialise(settings, keys=open_keys(home, plugins.key_providers()))
             credentials = Credentials(self._given, open_vault(home))
             credentials.tell(self.redactor.learn)
         home.make()
         limits = settings.limits
         state = HostState()
         async with contextlib.AsyncExitStack() as stack:
-            journal = await open_journal(home, clock, state=state)
+            keys = open_keys(home, plugins.key_providers())
+            journal = await open_journal(home, clock, state=state, keys=keys)
             stack.push_async_callback(journal.close)
             journal.redactor = self.redactor
             notices = Notices(state, self._all_channels(plugins), clock, journal.durable)

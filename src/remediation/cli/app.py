@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import remediation
-from remediation.cli import demo, doctor, incidents, init, journal, output, report, requests, run, runbooks, secrets
+from remediation.cli import demo, doctor, incidents, init, journal, keys, output, report, requests, run, runbooks, secrets
 from remediation.cli.options import HomeOption
 from remediation.errors import RemediationError
 
@@ -66,6 +66,7 @@ doctor.register(app)
 demo.register(app)
 runbooks.register(app)
 journal.register(app)
+keys.register(app)
 secrets.register(app)
 
 

@@ -134,11 +134,35 @@ def _keys(home: Home) -> Iterator[Finding]:
             "the keys lie in the home: an old copy of it that is restored brings an old head.note, and the roll-back is not seen",
             "set [keys] dir to a folder elsewhere, and move them",
         )
-    for path in (home.signing_key, home.head_note):
+    in_file = home.key_provider == "file"
+    for path in (home.signing_key, home.head_note) if in_file else (home.head_note,):
         if not path.is_file():
             yield Finding("problem", "keys", f"{path} is missing", "restore it from your backup of the keys")
-    if home.signing_key.is_file() and stat.S_IMODE(home.signing_key.stat().st_mode) & 0o077:
+    if in_file and not home.signing_key.is_file():
+        return
+    if in_file and stat.S_IMODE(home.signing_key.stat().st_mode) & 0o077:
         yield Finding("problem", "keys", f"{home.signing_key} can be read by others", f"chmod 600 {home.signing_key}")
+    else:
+        yield from _signing(home)
+
+
+def _signing(home: Home) -> Iterator[Finding]:
+    """How the signing key is kept; needs no passphrase."""
+    from remediation.bootstrap.keys import open_keys
+
+    try:
+        state = open_keys(home).state()
+    except RemediationError as error:
+        yield Finding("problem", "keys", str(error), "restore the key from your backup, or see docs/how-to/keys.md")
+        return
+    yield Finding("ok", "keys", f"provider {home.key_provider}: {state.kept}")
+    if len(state.held) > 1 or state.unsettled:
+        yield Finding(
+            "warning",
+            "keys",
+            "a rotation of the key was cut off; the old or the new private key is still there",
+            "remediation keys rotate",
+        )
 
 
 def _configured(settings: Settings) -> Iterator[Finding]:

@@ -51,9 +51,12 @@ def _newest(home: Home) -> str:
 
 
 def _checked(home: Home, note: str) -> str:
-    from remediation.proof import NoteError, VerifierKey, open_checkpoint
+    import asyncio
 
-    keys = [VerifierKey.parse(vkey) for vkey in home.verifier_keys.read_text("utf-8").split()]
+    from remediation.bootstrap.keys import read_epochs
+    from remediation.proof import NoteError, open_checkpoint
+
+    keys = asyncio.run(read_epochs(home)).keys
     try:
         open_checkpoint(note, keys, origin=keys[0].name)
     except NoteError as error:

@@ -9,6 +9,7 @@ import typer
 
 from remediation.cli import output
 from remediation.cli.options import HomeOption, JsonOption
+from remediation.cli.passphrases import ask_at_the_terminal
 from remediation.settings.home import Home
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ def init(
             "--id", metavar="ID", help="The host's id. Default: the machine's name and a random part.", show_default=False
         ),
     ] = None,
+    encrypt_key: Annotated[
+        bool,
+        typer.Option("--encrypt-key", help="Keep the signing key under a passphrase: see [keys] passphrase; else asked for."),
+    ] = False,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -44,6 +49,7 @@ def init(
     Examples:
       remediation init
       remediation --home /var/lib/remediation init --id atlas-1
+      remediation init --encrypt-key
     """
     from remediation.bootstrap import initialise, initialised
 
@@ -51,7 +57,9 @@ def init(
     place.make()
     settings = _settings(place, host_id)
     known = initialised(settings.home)
-    origin = initialise(settings)
+    if encrypt_key and not known:
+        ask_at_the_terminal(twice=True)
+    origin = initialise(settings, encrypt=encrypt_key)
     vkey = settings.home.verifier_keys.read_text("utf-8").strip()
     file = settings.base / place.config.name
     if json:

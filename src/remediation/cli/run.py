@@ -9,6 +9,7 @@ import typer
 
 from remediation.cli import output
 from remediation.cli.options import HomeOption, existing_home
+from remediation.cli.passphrases import ask_at_the_terminal
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +45,7 @@ def run(
     from remediation.cli.logs import configure
     from remediation.settings import Settings
 
+    ask_at_the_terminal()
     boot = RemediatorBootstrap(Settings.of(existing_home(home)))
     configure(sys.stderr, json=json, redactor=lambda: boot.redactor)
     if once:

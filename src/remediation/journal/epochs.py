@@ -1,5 +1,5 @@
 """
-Which key signs the log at which size: pure, from the rotations that its entries tell of.
+Which key signs the log at which size: from the rotations that its entries tell of.
 
 The rule (journal format v1, section 4.2): with the entry ``key.rotated`` at position r, notes over at most r entries are signed by the
 old key alone, the one over r + 1 by both, the old one's line first, greater ones by the new key alone.
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from remediation.errors import JournalDamaged
+from remediation.journal import encoding
+from remediation.journal.store import JournalStore, Row
 from remediation.model.entries import KeyRotated
 from remediation.proof.checkpoint import Checkpoint, open_checkpoint
 from remediation.proof.errors import NoteError, SignatureRefused
@@ -59,6 +61,26 @@ class Epochs:
             )
         return type(self)((*self.keys, new), (*self.sizes, size))
 
+    async def followed(self, store: JournalStore, row: Row) -> Self:
+        """
+        The keys after the stored rotation `row`, whose note both keys must have signed.
+
+        Raises:
+            JournalDamaged: it does not continue these, or is not signed so.
+
+        """
+        size = row.seq + 1
+        turned = self.turned(size, rotation_of(row))
+        note = await store.checkpoint(size)
+        try:
+            if note is None or turned.opened(note).size != size:
+                raise JournalDamaged(f"the key rotation at entry {row.seq} has no checkpoint; run `remediation journal verify`")
+        except NoteError as error:
+            raise JournalDamaged(
+                f"the key rotation at entry {row.seq} is not signed by both keys: {error}; run `remediation journal verify`"
+            ) from error
+        return turned
+
     def opened(self, note: str) -> Checkpoint:
         """
         The checkpoint of a note that bears exactly the signatures which the log's keys make at its size.
@@ -75,3 +97,17 @@ class Epochs:
                 f"it must be signed by {' and '.join(str(key) for key in wanted)}, and by nobody else; it bears other signatures"
             )
         return opened.checkpoint
+
+
+def rotation_of(row: Row) -> KeyRotated:
+    """
+    What the entry of a rotation says.
+
+    Raises:
+        JournalDamaged: its body is gone, which no erasure may do, or it is not what was signed.
+
+    """
+    entry = encoding.record(row).entry
+    if not isinstance(entry, KeyRotated):
+        raise JournalDamaged(f"entry {row.seq} rotated the key, and its body is gone; run `remediation journal verify`")
+    return entry

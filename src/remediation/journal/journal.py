@@ -190,7 +190,10 @@ class IntentJournal(JournalReader):
         await self.refresh()
         tree = self._log.tree
         old, new = tree.key, VerifierKey(tree.origin, successor.public)
-        entry = KeyRotated(old=str(old), new=str(new), reason=reason)
+        entry = KeyRotated(old=str(old), new=str(new), reason=self.redactor.text(reason))
+        prepared = encoding.draft(entry)
+        if prepared.entry != entry:
+            raise GuardRefused("a public key of the rotation looks like a secret to the redactor; nothing was changed: do it again")
 
         def guard() -> None:
             if tree.key != old or new in tree.epochs.keys:
@@ -198,7 +201,7 @@ class IntentJournal(JournalReader):
 
         stream = f"host/{tree.origin.partition('/')[0]}"
         frame = (self._actor, None, None)
-        return await self._asked(Request(stream, [encoding.draft(entry)], ANY, guard, frame, None, _answer(), successor=successor))
+        return await self._asked(Request(stream, [prepared], ANY, guard, frame, None, _answer(), successor=successor))
 
     async def durable(self, seq: int) -> None:
         """

@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, JournalUnavailable
-from remediation.journal import encoding
-from remediation.journal.epochs import Epochs
+from remediation.journal.epochs import Epochs, rotation_of
 from remediation.journal.store import JournalStore, Row
-from remediation.model.entries import KeyRotated
 from remediation.ports.keys import Signer
 from remediation.proof.checkpoint import Checkpoint, open_checkpoint
 from remediation.proof.errors import ProofError
@@ -103,14 +101,14 @@ class SignedTree:
         if self._signer is None or not (rotations or self._signs(self._signer, note)):
             await self._get(None)
         own = self._named(self._own())
-        first = _rotation(rotations[0]).old if rotations else str(own)
+        first = rotation_of(rotations[0]).old if rotations else str(own)
         try:
             epochs = Epochs((VerifierKey.parse(first),))
         except ProofError as error:
             raise JournalDamaged(f"the journal's first key is none: {error}; run `remediation journal verify`") from error
         self._refuse_rolled_back(size, note, head, own)
         for row in rotations:
-            epochs = await self._turned(store, epochs, row)
+            epochs = await epochs.followed(store, row)
         self._epochs = epochs
         await self.arm()
 
@@ -139,7 +137,7 @@ class SignedTree:
             JournalDamaged: it is not signed by both keys.
 
         """
-        epochs = await self._turned(store, self.epochs, row)
+        epochs = await self.epochs.followed(store, row)
         note = await store.checkpoint(row.seq + 1)
         if note is None or epochs.opened(note).root != self.root:
             raise JournalDamaged(f"the checkpoint of the key rotation at entry {row.seq} is not that of the entries before it")
@@ -154,19 +152,6 @@ class SignedTree:
 
         """
         await self._get(self.key.public)
-
-    async def _turned(self, store: JournalStore, epochs: Epochs, row: Row) -> Epochs:
-        size = row.seq + 1
-        turned = epochs.turned(size, _rotation(row))
-        note = await store.checkpoint(size)
-        try:
-            if note is None or turned.opened(note).size != size:
-                raise JournalDamaged(f"the key rotation at entry {row.seq} has no checkpoint; run `remediation journal verify`")
-        except ProofError as error:
-            raise JournalDamaged(
-                f"the key rotation at entry {row.seq} is not signed by both keys: {error}; run `remediation journal verify`"
-            ) from error
-        return turned
 
     def check(self, note: str) -> None:
         """Raise JournalDamaged unless `note` is our signed head of the tree as it stands."""
@@ -259,13 +244,6 @@ def holding(signer: Signer) -> Obtain:
         return signer
 
     return obtain
-
-
-def _rotation(row: Row) -> KeyRotated:
-    entry = encoding.record(row).entry
-    if not isinstance(entry, KeyRotated):
-        raise JournalDamaged(f"entry {row.seq} rotated the key, and its body is gone; run `remediation journal verify`")
-    return entry
 
 
 def _rolled_back(size: int, known: int) -> JournalRolledBack:
