@@ -18,7 +18,8 @@ from remediation.core.incident import Incident
 from remediation.errors import ApprovalRefused
 from remediation.keys.ssh import sign
 from remediation.model.entries import ApprovalDenied, ApprovalExpired, ApprovalGranted, ApprovalRequested, AttemptPlanned
-from remediation.testing import FakeClock, eventually, running_host
+from remediation.ports.channel import Notice
+from remediation.testing import FakeClock, eventually, plugin, running_host
 
 NAMESPACE = "remediation-approval"
 
@@ -363,3 +364,32 @@ async def test_verify_is_still_asked_after_consent_and_a_failure_is_taken_back(t
         await ALICE.answer(host)
         assert (await host.wait_for(incident.id, timeout=10)).status == "heal_failed"
         assert Path(event.subject).read_text() == "broken\n"
+
+
+class Listening:
+    """A channel that keeps what it was given."""
+
+    name = "listening"
+
+    def __init__(self) -> None:
+        self.heard: list[Notice] = []
+
+    async def send(self, notice: Notice) -> None:
+        self.heard.append(notice)
+
+
+async def test_people_are_told_of_a_request_with_the_diff_and_reminded_while_it_waits(tmp_path: Path) -> None:
+    clock, channel = FakeClock(), Listening()
+    settings = consenting(tmp_path, expires="20h", recheck="30h")
+    async with running_host(tmp_path, runbook(), plugins=[plugin(channels=[channel])], clock=clock, **settings) as host:
+        incident = await waiting(host, broken(tmp_path))
+        await eventually(lambda: channel.heard)
+        (notice,) = channel.heard
+        assert notice.kind == "approval_requested"
+        assert "+mended" in notice.analysis
+        assert notice.actions[0] == f"remediation approve {host.incident(incident.id).approval.id}"
+        await ticked(clock, lambda: len(channel.heard) > 1, 600)
+        assert [item.kind for item in channel.heard] == ["approval_requested", "reminder"]
+        await ALICE.answer(host)
+        await host.wait_for(incident.id, timeout=10)
+        await eventually(lambda: channel.heard[-1].kind == "resolved")

@@ -13,7 +13,8 @@ from remediation.core.state import HostState
 from remediation.engine.steps import describe_error
 from remediation.errors import JournalError
 from remediation.model.base import epoch_ms
-from remediation.model.entries import IncidentSettled, Record
+from remediation.model.entries import IncidentSettled, IncidentWaiting, Record
+from remediation.model.text import capped
 from remediation.ports.channel import Channel, Notice
 from remediation.ports.clock import Clock
 
@@ -21,10 +22,15 @@ REMINDER_MS = 4 * 3_600_000
 QUEUE = 1000
 TRIES = 5
 SEND_SECONDS = 30.0
+ANALYSIS_CAP = 24 * 1024
 
 
 class Notices:
-    """Watches incidents settle and tells the channels. What can't be sent after several tries is logged; the reminder comes back to it."""
+    """
+    Watches incidents settle and ask for consent, and tells the channels.
+
+    What can't be sent after several tries is logged; the reminder comes back to it.
+    """
 
     def __init__(
         self, state: HostState, channels: Sequence[Channel], clock: Clock, durable: Callable[[int], Awaitable[None]]
@@ -45,8 +51,17 @@ class Notices:
             if incident.held or incident.status is Status.RESOLVED:
                 self._put(notice_of(incident), record.seq)
             self._reminded[incident.id] = incident.settled_at
-        if not incident.held:
+        elif isinstance(record.entry, IncidentWaiting):
+            self._waiting(incident, record.entry, record.seq)
+        if not incident.held and not _asks(incident):
             self._reminded.pop(incident.id, None)
+
+    def _waiting(self, incident: Incident, wait: IncidentWaiting, seq: int) -> None:
+        if wait.why == "approval":
+            self._put(request_of(incident), seq)
+            self._reminded[incident.id] = incident.waiting_since
+        elif wait.why == "limit" and not wait.until:
+            self._put(notice_of(incident).model_copy(update={"kind": "held_back", "title": wait.reason}), seq)
 
     def tell(self, notice: Notice) -> None:
         """Send `notice` to every channel."""
@@ -88,14 +103,17 @@ class Notices:
         await asyncio.gather(*(self._send(channel, notice, tries) for channel in self._channels))
 
     async def remind_on(self) -> None:
-        """Remind of held incidents every four hours, for ever."""
+        """Remind of held incidents and of requests for consent every four hours, for ever."""
         while True:
             await self._clock.sleep(60.0)
             now = epoch_ms(self._clock.now())
             for incident in list(self._state.incidents.values()):
-                if incident.held and now - self._reminded.get(incident.id, incident.settled_at) >= REMINDER_MS:
+                asks = _asks(incident)
+                since = incident.waiting_since if asks else incident.settled_at
+                if (incident.held or asks) and now - self._reminded.get(incident.id, since) >= REMINDER_MS:
                     self._reminded[incident.id] = now
-                    self._put(notice_of(incident).model_copy(update={"kind": "reminder"}))
+                    notice = request_of(incident) if asks else notice_of(incident)
+                    self._put(notice.model_copy(update={"kind": "reminder"}))
 
     async def _send(self, channel: Channel, notice: Notice, tries: int) -> None:
         for number in range(1, tries + 1):
@@ -126,3 +144,24 @@ def notice_of(incident: Incident) -> Notice:
         analysis=incident.analysis,
         actions=incident.actions,
     )
+
+
+def request_of(incident: Incident) -> Notice:
+    """What people are told of a plan that waits for their consent: what it would do, as a diff where there is one."""
+    attempt, approval = incident.current, incident.approval
+    if attempt is None or approval is None:
+        return notice_of(incident)
+    lines = [f"- {item.line}" + (f"\n\n```diff\n{item.diff}\n```" if item.diff else "") for item in attempt.plan.effects]
+    loses = [f"Lost for good: {attempt.plan.loses}"] if attempt.plan.loses else []
+    return notice_of(incident).model_copy(
+        update={
+            "kind": "approval_requested",
+            "title": f"{attempt.runbook} asks: {incident.reason}",
+            "analysis": capped("\n".join([attempt.plan.summary, *loses, *lines]).strip(), ANALYSIS_CAP),
+            "actions": (f"remediation approve {approval.id}", f"remediation deny {approval.id}"),
+        }
+    )
+
+
+def _asks(incident: Incident) -> bool:
+    return incident.approval is not None and not incident.approval.answered and incident.open

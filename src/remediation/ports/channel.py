@@ -11,7 +11,8 @@ class Notice(Frozen):
     """One message to people about an incident."""
 
     kind: str
-    """``escalated``, ``heal_failed``, ``resolved``, ``reminder``, ``host_failed``, ``host_recovered``, ``anchor_failed``,
+    """``escalated``, ``heal_failed``, ``resolved``, ``reminder`` (of what is held, or waits for consent), ``approval_requested``,
+    ``held_back`` (it waits for others, nobody knows until when), ``host_failed``, ``host_recovered``, ``anchor_failed``,
     ``anchor_recovered``."""
     incident: str
     code: str
