@@ -5,9 +5,11 @@ settled once.
 
 import asyncio
 import contextlib
+import os
+import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,6 +26,7 @@ from remediation.stores.auditing import verify_journal
 
 pytestmark = pytest.mark.crash
 ROUNDS = 200
+SEED = int(os.environ.get("REMEDIATION_SEED", "20261122"))
 PATIENCE = 120.0
 
 
@@ -81,6 +84,52 @@ def test_racing_hosts_act_once_on_each_incident_and_settle_it_once(writers: Writ
         assert len(shares) > 1, "nobody raced"
         vkeys = home.verifier_keys.read_text().split()
         assert verify_journal(home.journal, own=vkeys, known_head=home.head_note.read_text()).ok
+
+
+def test_hosts_that_are_killed_in_a_race_leave_everything_to_the_others_and_nothing_is_done_twice(writers: Writers) -> None:
+    rng = random.Random(SEED)
+    rounds, kills = 60, 12
+    with in_memory("race") as base:
+        track = Track(base)
+        settings = track.boot().settings
+        home = settings.home
+        initialise(settings)
+        track.subject.write_text("it")
+        running = [writers.start("host", base=str(base)) for _ in range(3)]
+        with contextlib.closing(_Everybody(track)):
+            reporter = Reporter(home.root)
+            for number in range(rounds):
+                reporter.report(track.event(number))
+            for turn in range(1, kills + 1):
+                # Each kill falls into the heals: some are done, and some are not.
+                _until(lambda turn=turn: sum(track.times_done().values()) >= turn * rounds // (2 * kills))
+                time.sleep(rng.random() * 0.02)
+                victim = rng.randrange(len(running))
+                running[victim].kill()
+                running[victim] = writers.start("host", base=str(base))
+            _until(lambda: settled_in(home) >= rounds)
+        assert [writer.wait() for writer in running] == [0] * 3
+        state = HostState(keep_settled=None)
+        records = records_of(home)
+        for record in records:
+            state.apply(record)
+        assert len(state.incidents) == rounds
+        assert not [incident for incident in state.incidents.values() if incident.open]
+        done = track.times_done()
+        assert set(done.values()) == {1}, done
+        # In doubt is who was killed between the start and the end of its command: it is never run again, and told to people.
+        doubtful = [incident for incident in state.incidents.values() if incident.status != "resolved"]
+        assert all(any(attempt.uncertain for attempt in incident.attempts) for incident in doubtful), doubtful
+        assert {incident.id for incident in state.incidents.values()} - set(done) <= {incident.id for incident in doubtful}
+        print(f"{kills} kills, {rounds} incidents, {len(doubtful)} of them in doubt")
+        assert verify_journal(home.journal, own=home.verifier_keys.read_text().split()).ok
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class _Everybody:
