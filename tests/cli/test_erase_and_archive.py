@@ -1,0 +1,109 @@
+"""``journal erase`` and ``journal archive``, as people give them."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.support.hosts import broken, runbook
+from tests.support.journals import said
+from typer.testing import CliRunner
+
+from remediation.cli.app import app
+from remediation.errors import RemediationError
+from remediation.settings import Home
+from remediation.testing import FakeClock, running_host, settings_in
+
+SECRET = "Hildegard-Mustermann"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home of ten days ago, with a heal and many entries."""
+
+    async def live() -> None:
+        clock = FakeClock(datetime.now(UTC) - timedelta(days=10))
+        async with running_host(tmp_path, runbook(), clock=clock) as host:
+            event = broken(tmp_path, SECRET, summary=f"about {SECRET}")
+            await host.wait_for(await host.report(event), timeout=20)
+            await asyncio.gather(*(host.journal.append("talk", [said(n)]) for n in range(600)))
+
+    asyncio.run(live())
+    settings = settings_in(tmp_path)
+    (settings.home.root / "remediation.toml").write_text(
+        f'[host]\nid = "test-host"\n[keys]\ndir = "{tmp_path / "keys"}"\n[channels]\nlog = false\n'
+    )
+    return settings.home
+
+
+def call(home: Home, *words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["--home", str(home.root), *words])
+    if isinstance(result.exception, RemediationError):
+        return 1, str(result.exception)
+    return result.exit_code, result.output
+
+
+def test_an_incident_is_erased_and_shown_as_such(home: Home) -> None:
+    _, listed = call(home, "incidents", "--json")
+    id_ = json.loads(listed)[0]["id"]
+    code, told = call(home, "journal", "erase", "--incident", id_.rpartition("-")[2][:6], "--reason", "asked for", "--json")
+    assert code == 0, told
+    assert len(json.loads(told.splitlines()[0])["erased"]) >= 3
+    code, shown = call(home, "incident", "show", id_)
+    assert code == 0
+    assert "erased" in shown
+    assert SECRET not in shown
+    code, verdict = call(home, "journal", "verify", "--json")
+    assert (code, json.loads(verdict)["erased"] >= 3) == (0, True)
+    assert SECRET.encode() not in home.journal.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["erase", "--reason", "x"],
+        ["erase", "3", "--incident", "abc", "--reason", "x"],
+        ["erase", "3", "--reason", " "],
+        ["erase", "3"],
+        ["archive"],
+        ["archive", "--before", "soon", "--out", "x"],
+        ["archive", "--before", "3", "--out", "x", "--restore", "y"],
+        ["archive", "--restore", "/nowhere/at-all"],
+    ],
+)
+def test_wrong_use_is_told_and_changes_nothing(home: Home, words: list[str]) -> None:
+    before = home.journal.read_bytes()
+    code, _ = call(home, "journal", *words)
+    assert code in (1, 2)
+    assert call(home, "journal", "verify")[0] == 0
+    assert len(home.journal.read_bytes()) == len(before)
+
+
+def test_entries_are_archived_verified_and_brought_back(home: Home, tmp_path: Path) -> None:
+    code, told = call(home, "journal", "archive", "--before", "5d", "--out", str(tmp_path / "out"), "--json")
+    assert code == 0, told
+    done = json.loads(told.splitlines()[-1])
+    assert (done["first"], done["before"]) == (0, 512)
+    code, verdict = call(home, "journal", "verify", "--json")
+    assert (code, json.loads(verdict)["archived"]) == (0, 512)
+    assert "stand by their hashes" in call(home, "journal", "verify")[1]
+    code, verdict = call(home, "journal", "verify", "--with-archive", done["path"], "--json")
+    assert (code, json.loads(verdict)["archived"]) == (0, 0)
+    assert call(home, "journal", "verify", done["path"], "--vkey", home.verifier_keys.read_text().strip())[0] == 0
+    for words in (["incidents"], ["runbooks"], ["journal", "tail"], ["doctor"], ["journal", "export"]):
+        code, told = call(home, *words)
+        assert code in (0, 1), told
+        assert "Traceback" not in told
+    code, told = call(home, "journal", "archive", "--restore", done["path"])
+    assert (code, "512 entries are back" in told) == (0, True)
+    code, verdict = call(home, "journal", "verify", "--json")
+    assert (code, json.loads(verdict)["archived"]) == (0, 0)
+
+
+def test_a_position_of_the_future_takes_what_there_is(home: Home, tmp_path: Path) -> None:
+    code, told = call(home, "journal", "archive", "--before", "999999999", "--out", str(tmp_path / "out"))
+    assert code == 0, told
+    code, told = call(home, "journal", "archive", "--before", "2001-01-01", "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert "nothing to archive" in told
