@@ -262,8 +262,24 @@ def recover(folder: str) -> None:
     do_it(settings.home, settings.host.id)
 
 
+async def rotate(home: str, keys: str) -> None:
+    """Exchange the signing key."""
+    from remediation.bootstrap import open_journal
+    from remediation.bootstrap.keys import open_keys
+    from remediation.bootstrap.keys import rotate as exchange
+    from remediation.ports.clock import SystemClock
+
+    place = _home(home, keys)
+    journal = await open_journal(place, SystemClock())
+    try:
+        await exchange(place, open_keys(place), journal)
+    finally:
+        await journal.close()
+
+
 JOBS = {
-    job.__name__: job for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover, host)
+    job.__name__: job
+    for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover, host, rotate)
 }
 
 
