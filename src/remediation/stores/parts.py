@@ -58,10 +58,8 @@ class Parts(Snapshot):
                 expected += 1
         except sqlite3.Error as error:
             raise self.translated(error) from error
-        archive = self.archive() if expected < until else None
-        if archive is not None and expected < archive[0]:
-            raise EntryArchived(f"entry {expected} was archived: `remediation journal tail` says to which file")
         if expected < until:
+            self._refuse_archived(expected)
             raise JournalDamaged(f"{self._path}: entry {expected} is missing; run `remediation journal verify`")
 
     def entry(self, seq: int) -> StoredRow:
@@ -80,12 +78,14 @@ class Parts(Snapshot):
         The leaves from `start` to before `until`.
 
         Raises:
+            EntryArchived: one of them was archived.
             JournalDamaged: one of them is missing.
 
         """
         found = self._all("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", start, until)
         self.rows_read += len(found)
         if len(found) != until - start:
+            self._refuse_archived(start)
             raise JournalDamaged(f"{self._path}: entries between {start} and {until} are missing; run `remediation journal verify`")
         return [leaf for (leaf,) in found]
 
@@ -112,3 +112,8 @@ class Parts(Snapshot):
     def rotations(self, until: int) -> list[int]:
         """Positions of the entries before `until` that changed the signing key."""
         return [seq for (seq,) in self._all(_ROTATIONS, until)]
+
+    def _refuse_archived(self, seq: int) -> None:
+        archive = self.archive()
+        if archive is not None and seq < archive[0]:
+            raise EntryArchived(f"entry {seq} was archived: `remediation journal tail` says to which file")
