@@ -117,7 +117,10 @@ def record(row: Row) -> Record:
 def _kept(row: Row) -> Entry | None:
     """What the erasure of `row`'s body left of it, by the signed entry that tells of it."""
     if row.erasure is None:
-        return None
+        # State without it would be another one: a quarantine, a pause or a refusal could be made to be forgotten.
+        raise JournalDamaged(
+            f"entry {row.seq}: its body is gone, and nothing says that it was erased; run `remediation journal verify`"
+        )
     erasure = record(row.erasure).entry
     if not isinstance(erasure, PayloadErased) or erasure.seq != row.seq:
         raise JournalDamaged(
