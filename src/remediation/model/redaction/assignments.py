@@ -93,7 +93,8 @@ def _written_down(match: re.Match[str]) -> bool:
     line = match.string.rfind("\n", 0, match.start()) + 1
     alone = _LINE.fullmatch(match.string[line : match.start()]) is not None
     ends = match.string[match.end() : match.end() + 1] in ("", "\n", "\r")
-    return alone and ends and " " not in match["sign"].split("=")[0] and ("=" not in match["sign"] or " " not in match["sign"])
+    sign = match["sign"]
+    return alone and ends and (" " not in sign if "=" in sign else not sign.startswith((" ", "\t")))
 
 
 def is_value(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import warnings
 from typing import Any
 
 from remediation.model.redaction.patterns import BUILTIN
@@ -36,8 +37,10 @@ def rule_of(expression: str) -> Rule:
     if len(expression) > _LONGEST:
         raise ValueError(f"is longer than {_LONGEST} characters")
     try:
-        parsed = _parser.parse(expression)
-        compiled = re.compile(expression)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how a later Python may read it
+            parsed = _parser.parse(expression)
+            compiled = re.compile(expression)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is no regular expression: {error}") from error
     if parsed.getwidth()[0] == 0:

@@ -19,9 +19,9 @@ M = TypeVar("M", bound=BaseModel)
 
 # Identities, digests, signed documents, declared names, and what an effect is applied and undone from: a mask would falsify them.
 _EXACT_WORDS = """
-approval_id approver attempt boot_id bounds by code_digest configuration digest document effect export_sha256
-fingerprint grant_id history instance key kind ladder level name new nonce old old_head outcome plan_digest plugin
-prepared profile proposal revert row runbook scope signature snapshot_sha256 spec step tags version
+approval_id approver attempt boot_id bounds by code_digest configuration data digest document effect export_sha256
+fingerprint grant_id history incident instance kept key kind ladder level name new nonce old old_head outcome path plan_digest plugin
+prepared profile proposal revert row runbook scope signature snapshot_sha256 spec step subjects tags version
 """
 EXACT = frozenset(_EXACT_WORDS.split())
 """Fields of entries whose texts are never masked. All other texts are, also those of entries that are new."""

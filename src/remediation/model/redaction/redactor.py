@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ _SHORT = 256
 _DEPTH = 64
 _CUT = re.compile(r"… \[[0-9]+ characters, cut\]")
 _LEAST = 5
+_NESTED = ("{", "[")
 _PROSE = re.compile(r"\A(?!/).*\s", re.DOTALL)
 _INVISIBLE = re.compile(
     "[\xad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
@@ -144,6 +146,8 @@ class Redactor:
 
     def _json(self, value: Any, typed: bool, depth: int) -> Any:
         if isinstance(value, str):
+            if value[:1] in _NESTED and depth:
+                value = self._nested(value, typed, depth)
             return self.credentials(value) if typed and not _PROSE.search(value) else self.text(value)
         if depth == 0 and isinstance(value, dict | list | tuple):
             return masked("depth")
@@ -152,6 +156,15 @@ class Redactor:
         if isinstance(value, list | tuple):
             return self._list(value, typed, depth)
         return value
+
+    def _nested(self, text: str, typed: bool, depth: int) -> str:
+        """JSON in a text, as the body of a request or the arguments of a control are."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        result = self._json(value, typed, depth - 1)
+        return text if result == value else json.dumps(result, ensure_ascii=False)
 
     def _mapping(self, value: dict[Any, Any], typed: bool, depth: int) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
