@@ -72,7 +72,7 @@ def seal(name: str, content: bytes, passphrase: bytes, *, words: tuple[str, ...]
     salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
     parameters = f"n={log2_n},r={_R},p={_P}"
     header = f"{' '.join((name, METHOD, parameters, _text(salt), _text(nonce), *words))}\n".encode("ascii")
-    if not _HEADER.fullmatch(header.decode("ascii")):
+    if not _HEADER.fullmatch(header.decode("ascii")) or any(len(word.split()) != 1 for word in (name, *words)):
         raise ValueError("the name and the words of a header hold no white space")
     secret = AESGCM(_key(passphrase, salt, log2_n)).encrypt(nonce, content, header)
     return header + _text(secret).encode("ascii") + b"\n"
