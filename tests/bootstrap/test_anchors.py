@@ -18,6 +18,7 @@ from remediation.anchors.file import FileAnchor
 from remediation.anchors.git import GitAnchor
 from remediation.bootstrap import Host, RemediatorBootstrap
 from remediation.bootstrap.anchors import read_anchors
+from remediation.cli.anchor_checks import look_at_anchors
 from remediation.engine import anchoring
 from remediation.errors import JournalDamaged, JournalRolledBack, ProcessError, RegistrationError
 from remediation.hooks import hookimpl
@@ -326,3 +327,26 @@ async def test_a_remote_is_what_is_read_back_and_refuses_what_does_not_continue_
     found, silent = await read_anchors([here], 10.0)
     assert not found
     assert "ls-remote failed" in silent[here.name]
+
+
+async def test_doctor_believes_the_anchor_and_not_the_hosts_record(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    anchors = {"file": [{"path": "kept/head.note"}], "command": [{"command": ["false"]}]}
+    async with host_with(tmp_path, anchors=anchors):
+        pass
+    settings = settings_in(tmp_path, anchors=anchors)
+
+    def levels() -> list[tuple[str, str]]:
+        return [(level, message) for level, message, _ in look_at_anchors(settings)]
+
+    sound = await asyncio.to_thread(levels)
+    assert [level for level, _ in sound] == ["ok", "warning", "warning"]
+    assert "keeps the head over" in sound[0][1]
+    assert "ended with 1" in sound[2][1]
+    (tmp_path / "kept/head.note").unlink()
+    emptied = await asyncio.to_thread(levels)
+    assert emptied[0][0] == "problem"
+    assert "and keeps none" in emptied[0][1]
+    settings.home.anchors.write_text("[nonsense")
+    forgotten = await asyncio.to_thread(levels)
+    assert [level for level, _ in forgotten] == ["warning", "warning"]
