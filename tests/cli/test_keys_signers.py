@@ -51,3 +51,23 @@ def test_a_file_that_is_refused_is_not_exported(settings, tmp_path):
     (tmp_path / "people").write_text("*@example.com ssh-ed25519 AAAA\n")
     with pytest.raises(ConfigurationError, match="people, line 1"):
         export_allowed_signers(settings, None)
+
+
+def test_the_command_exports_it(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from remediation.cli.app import app
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    home, out = tmp_path / "home", tmp_path / "out"
+    run = CliRunner().invoke
+    assert run(app, ["--home", str(home), "init", "--id", "atlas"]).exit_code == 0
+    people = home / "people"
+    people.write_text(f'ana namespaces="{NAMESPACE}" {public_key(made_key(tmp_path)).line} laptop\n')
+    people.chmod(0o644)
+    (home / "remediation.toml").write_text('[host]\nid = "atlas"\n[approvals]\nallowed_signers = "people"\n')
+    done = run(app, ["--home", str(home), "keys", "export", "--allowed-signers", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert out.read_text() == people.read_text().replace(" laptop", "")
+    for words in (["--out", str(out)], ["--allowed-signers", "--all"]):
+        assert run(app, ["--home", str(home), "keys", "export", *words]).exit_code == 2

@@ -85,6 +85,12 @@ def export(
     *,
     pem: Annotated[bool, typer.Option("--pem", help="As PEM (SubjectPublicKeyInfo), for openssl.")] = False,
     every: Annotated[bool, typer.Option("--all", help="All keys that the log had, the first one first.")] = False,
+    allowed_signers: Annotated[
+        bool, typer.Option("--allowed-signers", help="Instead, the keys of the people who may approve, for ssh-keygen -Y verify.")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="With --allowed-signers: write them to FILE.", show_default=False)
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """
@@ -95,9 +101,20 @@ def export(
       remediation keys export > atlas.vkey
       remediation keys export --all
       remediation keys export --pem | openssl pkey -pubin -text -noout
+      remediation keys export --allowed-signers --out allowed_signers
     """
     from remediation.bootstrap.keys import read_epochs
 
+    if allowed_signers:
+        from remediation.cli.keys_signers import export_allowed_signers
+        from remediation.settings import Settings
+
+        if pem or every:
+            output.fail("--allowed-signers has one form; leave out --pem and --all", output.ExitCode.WRONG_USE)
+        export_allowed_signers(Settings.of(existing_home(home)), out)
+        return
+    if out is not None:
+        output.fail("--out goes with --allowed-signers; a public key is one line: use `>`", output.ExitCode.WRONG_USE)
     keys = asyncio.run(read_epochs(_home(home))).keys
     for key in keys if every else keys[-1:]:
         output.say(_pem(key).rstrip("\n") if pem else str(key))
