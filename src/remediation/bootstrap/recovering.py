@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import secrets as random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from remediation.bootstrap import carrying
+from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
 from remediation.bootstrap.recovery_plan import Plan, read_plan, sync_folder, write_durably, write_plan
 from remediation.coordination.locks import alive
@@ -26,15 +28,15 @@ from remediation.journal.head import HeadNote
 from remediation.journal.lock import WriterLock, locked
 from remediation.journal.store import Row
 from remediation.journal.tree import SignedTree, holding
-from remediation.keys import SigningKey
-from remediation.model.entries import JournalRecovered
+from remediation.model.entries import JournalArchived, JournalRecovered, Record
 from remediation.model.text import capped, wellformed
 from remediation.ports.clock import SystemClock
-from remediation.proof import Checkpoint, Note, NoteError, VerifierKey, claimed_size
+from remediation.proof import Checkpoint, Note, NoteError, NoteSigner, VerifierKey, claimed_size
 from remediation.proof.merkle import root_of
 from remediation.settings import Home
 from remediation.stores.auditing import verify_journal
 from remediation.stores.salvaging import Salvage, newest_signed, provable
+from remediation.stores.snapshot import StoredRow
 from remediation.stores.sqlite import SqliteJournalStore, create
 
 KEPT = "lost"
@@ -84,7 +86,7 @@ def why_lost(home: Home) -> str:
     try:
         note = head.read()
     except JournalDamaged as error:
-        if not home.journal.exists() and not home.signing_key.exists():
+        if not home.journal.exists() and not open_keys(home).exists():
             raise RecoveryRefused(f"there is no journal in {home.root}, and nothing of one; `remediation init` makes it") from error
         return str(error)
     if not home.journal.exists():
@@ -137,7 +139,7 @@ def _begin(home: Home, host: str, reason: str, *, new_key: bool) -> Plan:
         raise RecoveryRefused("the journal is healthy: it is verified, and continues its known head; nothing was changed")
     if not new_key:
         try:
-            SigningKey.load(home.signing_key)
+            open_keys(home).load()
         except ConfigurationError as error:
             raise RecoveryRefused(
                 f"{error}. If the key is lost for good, --new-key makes another one; nothing was changed"
@@ -156,9 +158,17 @@ def _begin(home: Home, host: str, reason: str, *, new_key: bool) -> Plan:
         vkeys=vkeys,
         new_key=new_key,
         old_key=new_key and os.path.lexists(home.signing_key),
+        encrypted=new_key and _encrypted(home),
     )
     write_plan(home, plan)
     return plan
+
+
+def _encrypted(home: Home) -> bool:
+    """Whether the key that is lost was protected by more than its file's mode; so will the next one be."""
+    with contextlib.suppress(ConfigurationError):
+        return open_keys(home).state().encrypted
+    return False
 
 
 def _own_keys(home: Home) -> list[str]:
@@ -173,20 +183,20 @@ def _own_keys(home: Home) -> list[str]:
         notes = [note for _, note in log.checkpoints()]
         with contextlib.suppress(RemediationError):
             notes.append(HeadNote(home.head_note).read())
-        key = SigningKey.load(home.signing_key)
+        key = open_keys(home).load()
         for note in reversed(notes):
             with contextlib.suppress(NoteError):
-                return [str(key.vkey(Checkpoint.parse(Note.parse(note).text).origin))]
+                return [str(VerifierKey(Checkpoint.parse(Note.parse(note).text).origin, key.public))]
     return []
 
 
 def _why_key_fits_not(home: Home, origin: str, newest: str | None) -> str:
     try:
-        key = SigningKey.load(home.signing_key)
+        key = open_keys(home).load()
     except ConfigurationError as error:
         return str(error)
-    if newest != str(key.vkey(origin)):
-        return f"{home.signing_key} is not the key that signed its newest head"
+    if newest != str(VerifierKey(origin, key.public)):
+        return f"the key that is kept in {home.keys} is not the key that signed its newest head"
     return ""
 
 
@@ -212,8 +222,9 @@ def _moved(home: Home, plan: Plan) -> Path:
         aside = home.keys / f"signing.key.{Path(plan.kept).name}"
         if plan.old_key and not os.path.lexists(aside):
             os.rename(home.signing_key, aside)
-        if not home.signing_key.exists():
-            SigningKey.create(home.signing_key)
+        keys = open_keys(home)
+        if not keys.exists():
+            keys.create(encrypt=plan.encrypted)
     return kept
 
 
@@ -221,14 +232,14 @@ def _build(home: Home, plan: Plan, kept: Path) -> Plan:
     """Make the new journal beside its place, whole."""
     for path in (*home.root.glob(f"{UNFINISHED}*"), *home.keys.glob(f"{_NEXT}*")):
         path.unlink()
-    key = SigningKey.load(home.signing_key)
-    signer = key.signer(plan.origin)
+    key = open_keys(home).load()
+    signer = NoteSigner(VerifierKey(plan.origin, key.public), key.sign)
     with Salvage(kept / _DATABASE[0]) as log:
         known = kept / home.head_note.name
         notes = [note for _, note in log.checkpoints()]
         head = newest_signed([*notes, known.read_text("utf-8", "replace")] if known.exists() else notes, plan.vkeys)
         size = log.size(at_least=_size_of(head))
-        proven = provable(log, size, plan.vkeys, head)
+        proven = _proven(log, kept / _DATABASE[0], size, plan.vkeys, head)
         believed, readable = _folded(log, proven), _folded(log, size)
     parts = [carrying.pause_after(believed, readable, plan.kept), *carrying.quarantines(believed, readable)]
     incidents = carrying.incidents(believed, readable)
@@ -266,10 +277,10 @@ def _build(home: Home, plan: Plan, kept: Path) -> Plan:
 
 def _place(home: Home, plan: Plan) -> Recovered:
     """Give the new journal, its head and its public key their names."""
-    key = SigningKey.load(home.signing_key)
+    vkey = str(VerifierKey(plan.origin, open_keys(home).load().public))
     if (home.keys / _NEXT).exists():
         os.rename(home.keys / _NEXT, home.head_note)
-    write_durably(home.verifier_keys, f"{key.vkey(plan.origin)}\n".encode())
+    write_durably(home.verifier_keys, f"{vkey}\n".encode())
     if (home.root / UNFINISHED).exists():
         os.rename(home.root / UNFINISHED, home.journal)
     for path in home.root.glob(f"{UNFINISHED}*"):
@@ -281,7 +292,7 @@ def _place(home: Home, plan: Plan) -> Recovered:
     sync_folder(home.root)
     return Recovered(
         origin=plan.origin,
-        vkey=str(key.vkey(plan.origin)),
+        vkey=vkey,
         old_head=plan.old_head,
         reason=plan.reason,
         proven=plan.proven,
@@ -291,15 +302,43 @@ def _place(home: Home, plan: Plan) -> Recovered:
     )
 
 
+def _proven(log: Salvage, path: Path, size: int, vkeys: tuple[str, ...], head: str) -> int:
+    if log.archived() is None:
+        return provable(log, size, vkeys, head)
+    # Without its oldest entries a log is proven by hashes that are kept of them: as a whole, or not at all.
+    with contextlib.suppress(RemediationError, NoteError):
+        return verify_journal(path, own=vkeys, known_head=head or None).proven
+    return 0
+
+
 def _folded(log: Salvage, until: int) -> HostState:
     """The state after the entries before `until`, as far as they can be read and understood."""
     state = HostState(keep_settled=None)
-    for leaf, salt, body, seq, id_, stream, stream_seq, type_, time in log.rows(until):
-        # What is not proven may be anything; it must not keep us from what is.
+    # What is not proven may be anything; it must not keep us from what is.
+    with contextlib.suppress(Exception):
+        _begin_archived(state, log, until)
+    for row in log.rows(until):
         with contextlib.suppress(Exception):
-            if leaf is not None:
-                state.apply(encoding.record(Row(seq, id_, stream, stream_seq, type_, time, leaf, salt, body)))
+            state.apply(_record(row))
     return state
+
+
+def _begin_archived(state: HostState, log: Salvage, until: int) -> None:
+    """Let `state` begin with what was folded from archived entries, if an entry before `until` vouches for that."""
+    archived = log.archived()
+    told = log.row(archived[1]) if archived is not None and archived[1] < until else None
+    if archived is None or told is None:
+        return
+    entry = _record(told).entry
+    if isinstance(entry, JournalArchived) and entry.snapshot_sha256 == hashlib.sha256(archived[2]).hexdigest():
+        state.begin(archived[2])
+
+
+def _record(row: StoredRow) -> Record:
+    leaf, salt, body, seq, id_, stream, stream_seq, type_, time = row
+    if leaf is None:
+        raise JournalDamaged(f"entry {seq} has no leaf")
+    return encoding.record(Row(seq, id_, stream, stream_seq, type_, time, leaf, salt, body))
 
 
 def _size_of(note: str) -> int:

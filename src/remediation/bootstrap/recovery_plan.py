@@ -23,6 +23,8 @@ class Plan:
     new_key: bool
     old_key: bool
     """Whether there is an old key file, to be put aside for the new one."""
+    encrypted: bool = False
+    """Whether the new key is kept under the passphrase, as the old one was."""
     placing: bool = False
     """Whether the new journal is whole: it only has to be put in its place."""
     proven: int = 0

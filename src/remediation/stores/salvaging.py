@@ -64,6 +64,26 @@ class Salvage:
             return max([at_least, *(size for size, _ in self.checkpoints())])
         return 0 if last is None else int(last) + 1
 
+    def archived(self) -> tuple[int, int, bytes] | None:
+        """
+        If entries were archived: how many, which entry says so, and what is folded from them. Of a journal of now only.
+
+        What is folded is to be believed only if that entry names its SHA-256.
+        """
+        with contextlib.suppress(sqlite3.Error, ValueError):
+            ((before, by, state),) = self._rows("SELECT before, by, state FROM archive")
+            if isinstance(before, int) and isinstance(by, int) and isinstance(state, bytes):
+                return before, by, state
+        return None
+
+    def row(self, seq: int) -> StoredRow | None:
+        """One entry, if it can be read."""
+        with contextlib.suppress(sqlite3.Error):
+            for found in self._rows(_RANGE, seq, seq + 1):
+                row: StoredRow = found
+                return row
+        return None
+
     def rows(self, until: int) -> Iterator[StoredRow]:
         """The entries before `until` that can be read, in order; damaged ones are left out."""
         for start in range(0, until, _STEP):
