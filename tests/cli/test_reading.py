@@ -14,6 +14,11 @@ import pytest
 from tests.support import stories
 from tests.support.written_journal import WrittenJournal, remediation
 
+from remediation.cli import reading
+from remediation.core.state import HostState
+from remediation.journal.snapshot import Snapshot, SnapshotFile, schema
+from remediation.model.entries import PauseStarted
+
 
 @pytest.fixture
 def written(tmp_path: Path) -> WrittenJournal:
@@ -235,3 +240,78 @@ def test_a_terminal_gets_a_drawn_table(written: WrittenJournal) -> None:
     assert process.wait(timeout=20) == 0
     assert "─".encode() in shown
     assert stories.incident_id("00000001").encode() in shown
+
+
+def stand(journal: WrittenJournal) -> HostState:
+    return reading.run(reading.host_state(journal.home))
+
+
+def keep(journal: WrittenJournal, *, root: bytes | None = None, **changes: object) -> None:
+    """Keep a snapshot as the journal's host does; a stranger's key will do, as nobody who only looks can tell."""
+
+    async def made() -> None:
+        state = HostState()
+        async with reading.open_journal(journal.home) as opened:
+            size, _ = await opened.head()
+            async for record in opened.read():
+                state.apply(record)
+            for name, value in changes.items():
+                setattr(state, name, value)
+            kept = Snapshot(size, root or await opened.root(size), state.dump())
+        SnapshotFile(journal.home.snapshot, bytes(32), schema()).store(kept)
+
+    reading.run(made())
+
+
+def test_a_command_begins_with_the_snapshot_and_reads_what_came_after_it(written: WrittenJournal) -> None:
+    before = stand(written)
+    keep(written, pause=PauseStarted(by="somebody", reason="only the snapshot says so"))
+    written.write(stories.stream("00000003"), [stories.reported(), stories.opened()])
+    after = stand(written)
+    assert after.pause is not None
+    assert after.incidents.keys() > before.incidents.keys()
+    assert len(after.incidents) == len(before.incidents) + 1
+
+
+def test_a_snapshot_of_another_log_or_of_nonsense_is_not_looked_at(written: WrittenJournal) -> None:
+    expected = stand(written).incidents
+    keep(written, root=bytes(32), pause=PauseStarted(by="somebody", reason="a lie"))
+    assert (stand(written).pause, stand(written).incidents) == (None, expected)
+
+    async def spoil() -> None:
+        async with reading.open_journal(written.home) as opened:
+            kept = Snapshot(5, await opened.root(5), b"nonsense")
+        SnapshotFile(written.home.snapshot, bytes(32), schema()).store(kept)
+
+    reading.run(spoil())
+    assert stand(written).incidents == expected
+
+
+def test_the_newest_incidents_are_the_same_through_an_index_and_from_the_whole_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = WrittenJournal.make(tmp_path)
+    for number in range(90):
+        ending = stories.healed() if number % 3 else [stories.reported(), stories.opened()]
+        journal.write(stories.stream(f"{number:08x}"), ending)
+    everything = reading.run(reading.incidents(journal.home))
+    assert len(everything) == 90
+    monkeypatch.setattr(reading, "_PORTION", 4)
+    for most in (4096, 8):
+        monkeypatch.setattr(reading, "_MOST", most)
+        for number in (1, 10, 500):
+            for status in ("open", "resolved", "escalated", None):
+                expected = [each for each in everything if status is None or str(each.status) == status][:number]
+                found = reading.newest_incidents(
+                    journal.home, number, lambda each, status=status: status is None or str(each.status) == status, None
+                )
+                assert reading.run(found) == expected
+
+
+def test_a_long_list_is_cut_and_says_so(written: WrittenJournal) -> None:
+    everything = remediation("incidents", "--all", "--json", *home(written)).json
+    assert len(everything) == 2
+    ran = remediation("incidents", "--limit", "1", "--json", *home(written))
+    assert (ran.json, "these are the newest 1" in ran.err) == (everything[:1], True)
+    assert remediation("incidents", "--since", "1h", "--json", *home(written)).json in ([], everything)
+    assert remediation("incidents", "--since", "9999d", "--json", *home(written)).json == everything

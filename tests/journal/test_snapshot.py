@@ -14,7 +14,7 @@ from tests.support.journals import Seen, audit, entries_of, file_size_limit, mak
 from remediation.journal import IntentJournal
 from remediation.journal.folding import Folds
 from remediation.journal.lock import WriterLock
-from remediation.journal.snapshot import Snapshot, SnapshotFile
+from remediation.journal.snapshot import Snapshot, SnapshotFile, glance
 from remediation.journal.store import Row
 from remediation.keys import SigningKey
 from remediation.model.entries import PauseEnded, Record
@@ -259,3 +259,25 @@ async def test_a_failed_commit_never_gets_into_a_snapshot(home: Home) -> None:
     words = await reopened(home)
     assert words.words == ["0", "1", "2", "3", "4"]
     assert len(audit(home)) == 5
+
+
+async def test_who_only_looks_takes_a_whole_snapshot_of_this_code_without_its_mac(home: Home) -> None:
+    found = glance(home.snapshot, b"1")
+    assert found is not None
+    assert found == snapshots(home).load()
+    assert glance(home.snapshot, b"2") is None
+    content = home.snapshot.read_bytes()
+    home.snapshot.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert glance(home.snapshot, b"1") is None
+    home.snapshot.write_bytes(content[:60])
+    assert glance(home.snapshot, b"1") is None
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_snapshot_that_others_may_write_is_not_looked_at(home: Home, mode: int) -> None:
+    home.snapshot.chmod(mode)
+    assert glance(home.snapshot, b"1") is None
+
+
+def test_no_snapshot_is_none(tmp_path: Path) -> None:
+    assert glance(tmp_path / "snapshot.bin", b"1") is None

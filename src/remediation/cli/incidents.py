@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from remediation.cli import output, requests
 from remediation.cli.options import HomeOption, JsonOption, existing_home
+
+if TYPE_CHECKING:
+    from remediation.core.incident import Incident
+
+NEWEST = 1000
+"""Incidents that are listed if nobody says how many."""
 
 
 class StatusOption(StrEnum):
@@ -39,7 +45,14 @@ def incidents(
     *,
     status: Annotated[StatusOption | None, typer.Option("--status", help="Only incidents that stand so.")] = None,
     code: Annotated[str | None, typer.Option("--code", help="Only incidents of this code.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the newest N.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help='Only those opened since then, or since so long ago ("2h").', show_default=False
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Only the newest N.")] = NEWEST,
+    everything: Annotated[bool, typer.Option("--all", help="All of them: reads the whole journal.")] = False,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -51,14 +64,33 @@ def incidents(
     \b
     Examples:
       remediation incidents --status open
+      remediation incidents --since 24h --limit 20
       remediation incidents --json | jq '.[] | select(.severity == "P0")'
     """
-    from remediation.cli import reading
+    from remediation.cli import moments, reading
+    from remediation.model.base import epoch_ms
 
-    state = reading.run(reading.host_state(existing_home(home)))
-    found = [reading.incident_document(incident) for incident in reversed(state.incidents.values())]
-    wanted = [item for item in found if (status is None or item["status"] == status) and (code is None or item["code"] == code)]
-    wanted = wanted[:limit]
+    place, begin = existing_home(home), moments.past("--since", since)
+
+    def wanted_(incident: Incident) -> bool:
+        named = code is None or incident.event.code == code
+        return (
+            named
+            and (status is None or str(incident.status) == status)
+            and (begin is None or incident.opened_at >= epoch_ms(begin))
+        )
+
+    if everything:
+        found = [incident for incident in reading.run(reading.incidents(place)) if wanted_(incident)]
+    elif status is StatusOption.OPEN:
+        # However long ago they were opened.
+        found = [incident for incident in reversed(reading.run(reading.host_state(place)).incidents.values()) if wanted_(incident)]
+    else:
+        found = reading.run(reading.newest_incidents(place, limit + 1, wanted_, begin))
+    if len(found) > limit and not everything:
+        output.note(f"these are the newest {limit}; --limit and --all list more")
+        found = found[:limit]
+    wanted = [reading.incident_document(incident) for incident in found]
     if json:
         output.say_json(wanted)
         return

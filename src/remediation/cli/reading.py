@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, TypeVar
 
 import psutil
@@ -13,12 +14,17 @@ from remediation.core.incident import Incident, id_of, stream_of
 from remediation.core.state import HostState
 from remediation.errors import RemediationError
 from remediation.journal import JournalReader
-from remediation.model.base import from_epoch_ms, timestamp
+from remediation.journal.snapshot import Snapshot, glance, schema
+from remediation.model.base import epoch_ms, from_epoch_ms, timestamp
 from remediation.model.entries import HostStarted, HostStopped, Record
+from remediation.proof.errors import ProofError
 from remediation.settings.home import Home
 from remediation.stores.sqlite import SqliteJournalStore
 
 T = TypeVar("T")
+_PORTION = 64
+_MOST = 4096
+"""Reports after which reading the whole journal is the quicker way to the incidents that are wanted."""
 
 
 class NotFound(RemediationError):
@@ -36,7 +42,38 @@ def open_journal(home: Home) -> JournalReader:
 
 
 async def host_state(home: Home) -> HostState:
-    """Everything that the journal of `home` says, settled incidents included."""
+    """
+    What the host of `home` knows: all that is open or held, runbooks, pauses, and the incidents that were settled last.
+
+    Begins with the snapshot that the host kept, if this release made it and its root is the log's, and reads what came after it. It is
+    not verified who kept it, as that takes the host's key: for showing only.
+    """
+    state = HostState()
+    async with open_journal(home) as journal:
+        size, _ = await journal.head()
+        after = -1
+        kept = glance(home.snapshot, schema())
+        if kept is not None and kept.size <= size and await _fits(journal, kept):
+            try:
+                state.restore(kept.content)
+                after = kept.size - 1
+            except Exception:
+                state.reset()
+        async for record in journal.read(after=after):
+            state.apply(record)
+    return state
+
+
+async def _fits(journal: JournalReader, kept: Snapshot) -> bool:
+    """Whether the snapshot is of this very log."""
+    try:
+        return await journal.root(kept.size) == kept.root
+    except ProofError:
+        return False
+
+
+async def incidents(home: Home) -> list[Incident]:
+    """All incidents that the journal of `home` tells of, the newest first. Reads all of it."""
     state = HostState(keep_settled=None)
     async with open_journal(home) as journal:
         base = await journal.base()
@@ -44,7 +81,37 @@ async def host_state(home: Home) -> HostState:
             state.begin(base.state)
         async for record in journal.read(after=state.position):
             state.apply(record)
-    return state
+    return list(reversed(state.incidents.values()))
+
+
+async def newest_incidents(home: Home, number: int, wanted: Callable[[Incident], bool], since: datetime | None) -> list[Incident]:
+    """The `number` incidents opened last (after `since`) that are `wanted`, the newest first; reads little else of the journal."""
+    found: list[Incident] = []
+    seen: set[str] = set()
+    portion = max(number, _PORTION)
+    async with open_journal(home) as journal:
+        while True:
+            reports = await journal.newest(portion, stream="incident/", types=["degradation.reported"], since=since)
+            for record in reversed(reports):
+                # An incident begins with a report; later ones are of a higher severity, or counter-evidence.
+                stream = record.head.stream
+                if record.head.stream_seq or stream in seen:
+                    continue
+                seen.add(stream)
+                state = HostState(keep_settled=None)
+                async for each in journal.read(stream=stream):
+                    state.apply(each)
+                found += [incident for incident in state.incidents.values() if wanted(incident)]
+                if len(found) >= number:
+                    return found[:number]
+            if len(reports) < portion:
+                return found
+            if portion > _MOST:
+                break
+            portion *= 4
+    everything = await incidents(home)
+    begin = epoch_ms(since) if since is not None else 0
+    return [incident for incident in everything if incident.opened_at >= begin and wanted(incident)][:number]
 
 
 async def running_host(home: Home) -> HostStarted | None:

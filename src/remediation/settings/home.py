@@ -64,6 +64,11 @@ class Home:
         return self.root / "journal.lock"
 
     @property
+    def snapshot(self) -> Path:
+        """The folded state as the host kept it last: a cache."""
+        return self.root / "snapshot.bin"
+
+    @property
     def inbox(self) -> Path:
         """Where other processes leave reports and requests for the host."""
         return self.root / "inbox"
