@@ -58,6 +58,7 @@ class RetentionMachine(RuleBasedStateMachine):
         """Incidents that are open."""
         self.over: list[str] = []
         self.run(self.open())
+        self.talk(300)
 
     def run(self, work: Any) -> Any:
         return self.runner.run(work)
@@ -72,7 +73,7 @@ class RetentionMachine(RuleBasedStateMachine):
     async def story(self, stream: str, entries: list[Any], event_id: str | None = None) -> None:
         await self.journal.append(stream, entries, correlation=id_of(stream), event_id=event_id)
 
-    @rule(amount=st.integers(50, 300))
+    @rule(amount=st.integers(100, 400))
     def talk(self, amount: int) -> None:
         async def work() -> None:
             await asyncio.gather(*(self.journal.append("talk", [said(next(self.numbers))]) for _ in range(amount)))
@@ -101,8 +102,9 @@ class RetentionMachine(RuleBasedStateMachine):
         self.clock.advance(days * DAY)
 
     @precondition(lambda self: self.over)
-    @rule(data=st.data())
-    def erase(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), patient=st.booleans())
+    def erase(self, data: st.DataObject, patient: bool) -> None:
+        self.clock.advance(8 * DAY if patient else 0)
         id_ = data.draw(st.sampled_from(self.over))
         try:
             self.run(self.eraser().erase_incident(id_, reason="asked for"))
@@ -113,8 +115,11 @@ class RetentionMachine(RuleBasedStateMachine):
             return
         assert "allowed from" in said_why or "no such incident" in said_why
 
-    @rule(share=st.integers(1, 4))
-    def archive(self, share: int) -> None:
+    @rule(share=st.integers(2, 4), patient=st.booleans())
+    def archive(self, share: int, patient: bool) -> None:
+        while patient and self.live:
+            self.settle()
+        self.clock.advance(8 * DAY if patient else 0)
         archiver = Archiver(self.home, self.journal, self.standing, self.clock, host="atlas", cooldown_ms=0)
         try:
             done = self.run(archiver.archive(self.journal.size * share // 4, self.folder / "out"))
