@@ -8,6 +8,7 @@ and must not import the model: it judges bytes, not meanings. The formats are sp
 
 from __future__ import annotations
 
+from remediation.proof.anchored import Anchored, heads_of
 from remediation.proof.checkpoint import Checkpoint, OpenedCheckpoint, open_checkpoint
 from remediation.proof.errors import NoteError, ProofError, SignatureRefused, TileMissing, TlogProofError
 from remediation.proof.evidence import BodyState, EntryVerification, entry_proof, verify_entry_proof
@@ -31,11 +32,13 @@ from remediation.proof.note import Note, NoteSigner, Signature, VerifierKey, sig
 from remediation.proof.replay import Replay, Rotation, Row
 from remediation.proof.tiles import Tile, TileWriter, completed, entry_bundle, tile_hashes, tile_path, tiles_of, width_of
 from remediation.proof.tlogproof import TlogProof
-from remediation.proof.verdict import Problem, ProblemCode, ProblemKind, Verification
+from remediation.proof.verdict import AnchorFinding, Problem, ProblemCode, ProblemKind, Verification
 
 __all__ = [
     "EMPTY_ROOT",
     "FORMAT",
+    "AnchorFinding",
+    "Anchored",
     "BodyState",
     "Checkpoint",
     "Claims",
@@ -72,6 +75,7 @@ __all__ = [
     "entry_proof",
     "hashes_of",
     "header_line",
+    "heads_of",
     "inclusion_proof",
     "judge",
     "last_line",
