@@ -10,6 +10,7 @@ import typer
 
 from remediation.cli import output
 from remediation.cli.options import HomeOption, JsonOption, existing_home
+from remediation.cli.passphrases import ask_at_the_terminal
 
 if TYPE_CHECKING:
     from remediation.keys.vault import RemediationKeyVault
@@ -81,7 +82,9 @@ def set_(
     from remediation.bootstrap.vault import wants_passphrase
 
     value = _value(name, from_file, from_fd)
-    info = vault.set(name, value, sealed=wants_passphrase(place))
+    sealed = wants_passphrase(place)
+    ask_at_the_terminal(twice=sealed and not vault.sealed)
+    info = vault.set(name, value, sealed=sealed)
     if json:
         output.say_json({"name": info.name, "version": info.version, "set_at": info.set_at})
     else:
@@ -172,6 +175,7 @@ def rotate(
 
     place, vault = _vault(home)
     sealed = wants_passphrase(place) if passphrase is None else passphrase
+    ask_at_the_terminal(twice=sealed and not vault.sealed)
     count = vault.rotate(sealed=sealed, adopt=adopt)
     if json:
         output.say_json({"secrets": count, "passphrase": vault.sealed})
@@ -184,6 +188,7 @@ def _vault(option: str | None) -> tuple[Home, RemediationKeyVault]:
     from remediation.settings import Settings
 
     home = Settings.of(existing_home(option)).home
+    ask_at_the_terminal()
     return home, open_vault(home)
 
 
