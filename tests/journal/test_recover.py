@@ -19,10 +19,13 @@ from tests.support.journals import audit, entries_of, home_settings, make_home, 
 from tests.support.written_journal import remediation
 
 from remediation.bootstrap import RemediatorBootstrap, open_reader
+from remediation.bootstrap.archiving import Archiver
+from remediation.bootstrap.keys import open_keys, rotate
 from remediation.bootstrap.opening import open_journal
 from remediation.bootstrap.recovering import RecoveryRefused, recover, why_lost
 from remediation.coordination.locks import HostLock
 from remediation.core.incident import Incident
+from remediation.core.standing import Standing
 from remediation.core.state import HostState
 from remediation.errors import JournalError, JournalUnavailable
 from remediation.model import entries
@@ -30,7 +33,7 @@ from remediation.model.events import DegradationEvent, Provenance
 from remediation.ports.clock import SystemClock
 from remediation.settings import Home
 from remediation.stores.auditing import verify_journal
-from remediation.testing import plugin, settings_in
+from remediation.testing import FakeClock, plugin, running_host, settings_in
 
 EVERY_STEP = "REMEDIATION_CRASH_ROUNDS" in os.environ
 """Else some of them: it is the same code that runs every time."""
@@ -379,6 +382,70 @@ async def test_a_host_heals_what_was_carried_over_once_a_person_resumes(tmp_path
         host._remediator.resume()
         assert (await host.wait_for(found.id, timeout=20)).status == "resolved"
     assert verify_journal(home.journal, own=[done.vkey]).ok
+
+
+async def test_a_log_whose_oldest_entries_were_archived_keeps_what_was_folded_from_them(tmp_path: Path) -> None:
+    clock = FakeClock()
+    quarantined = entries.RunbookQuarantined(runbook="bad", by="engine", reason="it failed twice")
+    held = broken(tmp_path, "held", code="UNKNOWN")
+    async with running_host(tmp_path, clock=clock) as host:
+        await host.journal.append("runbook/bad", [quarantined])
+        for _ in range(60):
+            await asyncio.gather(*(host.journal.append("talk", entries_of("x" * 100)) for _ in range(10)))
+        await host.wait_for(await host.report(held), timeout=20)
+    clock.advance(2 * 86_400)
+    home = Home(tmp_path / "home", tmp_path / "keys")
+    standing = Standing()
+    journal = await open_journal(home, clock, folds=[standing])
+    archiver = Archiver(home, journal, standing, clock, host="test-host", cooldown_ms=300_000)
+    try:
+        await archiver.archive(10_000, tmp_path / "archive")
+    finally:
+        await journal.close()
+    with contextlib.closing(sqlite3.connect(home.journal)) as database:
+        assert database.execute("SELECT min(seq) FROM entry").fetchone() >= (256,)
+    forget_head(home)
+    done = await asyncio.to_thread(recover, home, "test-host")
+    assert done.proven > 600
+    assert await asyncio.to_thread(lambda: state_of(home).runbooks["bad"].state) == "quarantined"
+    now = await asyncio.to_thread(by_code, home)
+    assert [found.held for found in now.values()] == [True]
+
+
+async def test_a_log_whose_key_was_exchanged_is_proven_across_that(home: Home) -> None:
+    journal = await open_journal(home, SystemClock())
+    try:
+        await journal.append("s", entries_of(1, 2))
+        await rotate(home, open_keys(home), journal)
+        await journal.append("s", entries_of(3))
+    finally:
+        await journal.close()
+    forget_head(home)
+    done = await asyncio.to_thread(recover, home, "atlas")
+    assert done.proven == 4
+    assert (done.kept / "signing.vkey").read_text().count("\n") == 2
+    assert why_lost(home) == ""
+
+
+def test_a_key_under_a_passphrase_signs_the_new_log_too_and_its_successor_is_protected_alike(tmp_path: Path) -> None:
+    env = [("XDG_STATE_HOME", str(tmp_path / "state")), ("REMEDIATION_HOME", str(tmp_path / "home")), ("PASS", "correct horse")]
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/remediation.toml").write_text('[host]\nid = "atlas"\n[keys]\npassphrase = ["env:PASS"]\n')
+    made = remediation("init", "--encrypt-key", env=env)
+    assert made.status == 0, made.err
+    keys = tmp_path / "state/remediation/atlas"
+    (keys / "head.note").unlink()
+    assert remediation("journal", "recover", "--yes", env=env[:2]).status == 1
+    done = remediation("journal", "recover", "--yes", env=env)
+    assert done.status == 0, done.err
+    (keys / "head.note").unlink()
+    before = (keys / "signing.key").read_bytes()
+    done = remediation("journal", "recover", "--yes", "--new-key", env=env)
+    assert done.status == 0, done.err
+    after = (keys / "signing.key").read_bytes()
+    assert before != after
+    assert before.split()[:2] == after.split()[:2], "protected in the same form"
+    assert remediation("run", "--once", env=env).status == 0
 
 
 # -- crashes -------------------------------------------------------------------------------------------------------------------------
