@@ -15,6 +15,7 @@ from remediation.model.redaction.values import forms
 
 _ROUNDS = 4
 _REMEMBERED = 2048
+"""Short texts without secrets that are known again: most texts come twice or more."""
 _SHORT = 256
 _DEPTH = 64
 _CUT = re.compile(r"… \[[0-9]+ characters, cut\]")
@@ -41,8 +42,8 @@ class Redactor:
         self._values: set[str] = set()
         self._rules: tuple[Rule, ...] = (BUILTIN[0], *rules, *BUILTIN[1:])
         self._clean: dict[str, None] = {}
+        self._free: dict[str, None] = {}
         self._known = exact(())
-        self._starts: frozenset[str] = frozenset()
         self._screen = Screen(self._rules)
         self.learn(values)
 
@@ -55,6 +56,7 @@ class Redactor:
         self._known = exact(self._values)
         self._screen = Screen(self._rules)
         self._clean.clear()
+        self._free.clear()
 
     def text(self, text: str) -> str:
         """`text` with each secret as ``[redacted:<class>]``."""
@@ -64,9 +66,7 @@ class Redactor:
         result = self._through(text)
         if result is text:
             if short:
-                if len(self._clean) >= _REMEMBERED:
-                    self._clean.clear()
-                self._clean[text] = None
+                _remember(self._clean, text)
             return text
         for _ in range(_ROUNDS):
             # What was masked may let another class be seen behind it.
@@ -78,6 +78,8 @@ class Redactor:
 
     def credentials(self, text: str) -> str:
         """Like `text`, but for personal data (e-mail addresses), which stays: for texts that identify something."""
+        if text in self._free:
+            return text
         result = text
         for _ in range(_ROUNDS):
             before = result
@@ -87,6 +89,8 @@ class Redactor:
                     result = rule.mask(result)
             if result is before:
                 break
+        if result is text and len(text) <= _SHORT:
+            _remember(self._free, text)
         return result
 
     def json(self, value: Any, *, typed: bool = False) -> Any:
@@ -186,6 +190,12 @@ class Redactor:
             result.append(_hidden(item, typed, depth) if hide and not flag else self._json(item, typed, depth - 1))
             hide = flag and item.startswith("--") and names_secret(item)
         return result
+
+
+def _remember(known: dict[str, None], text: str) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[text] = None
 
 
 def _hidden(value: Any, typed: bool, depth: int) -> Any:

@@ -141,12 +141,8 @@ def exact(values: Iterable[str], name: str = "vault") -> Mask:
     def mask(text: str) -> str:
         if together is None:
             return text
-        if few:
-            for value in few:
-                if value in text:
-                    break
-            else:
-                return text
+        if few and not any(map(text.__contains__, few)):
+            return text
         result = together.sub(replaced, text)
         return text if result == text else result
 
