@@ -17,6 +17,7 @@ from remediation.journal.lock import WriterLock
 from remediation.journal.log import Log
 from remediation.journal.placing import Request
 from remediation.journal.reading import POLL, JournalReader
+from remediation.journal.rotating import rotation
 from remediation.journal.store import Archiving, JournalStore, StreamTaken
 from remediation.journal.tree import SignedTree
 from remediation.model.entries import Entry, KeyRotated, Position, Record
@@ -69,9 +70,7 @@ class IntentJournal(JournalReader):
         folds: Folds | Sequence[Fold] = (),
     ) -> Self:
         """
-        Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`.
-
-        `actor` makes what names nobody else; by default it is the key that signs.
+        Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`. `actor`: the key that signs, if empty.
 
         Raises:
             JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: not opened.
@@ -169,7 +168,9 @@ class IntentJournal(JournalReader):
             raise GuardRefused("only a rotation says that the key was rotated: `remediation keys rotate`")
         drafts = [encoding.draft(entry, self.redactor) for entry in entries]
         frame = (actor or self._actor, causation, correlation)
-        return await self._asked(Request(stream, drafts, expected, guard, frame, event_id, _answer(), erases, archives))
+        return await self._asked(
+            Request(stream, drafts, expected, guard, frame, event_id, asyncio.get_running_loop().create_future(), erases, archives)
+        )
 
     async def _asked(self, request: Request) -> Position:
         self._queue.append(request)
@@ -188,20 +189,10 @@ class IntentJournal(JournalReader):
 
         """
         await self.refresh()
-        tree = self._log.tree
-        old, new = tree.key, VerifierKey(tree.origin, successor.public)
-        entry = KeyRotated(old=str(old), new=str(new), reason=self.redactor.text(reason))
-        prepared = encoding.draft(entry)
-        if prepared.entry != entry:
-            raise GuardRefused("a public key of the rotation looks like a secret to the redactor; nothing was changed: do it again")
-
-        def guard() -> None:
-            if tree.key != old or new in tree.epochs.keys:
-                raise GuardRefused(f"the log is signed by {tree.key} now, and was not rotated to {new}")
-
-        stream = f"host/{tree.origin.partition('/')[0]}"
-        frame = (self._actor, None, None)
-        return await self._asked(Request(stream, [prepared], ANY, guard, frame, None, _answer(), successor=successor))
+        reason = self.redactor.text(reason)
+        return await self._asked(
+            rotation(self._log.tree, successor, reason, self._actor, asyncio.get_running_loop().create_future())
+        )
 
     async def durable(self, seq: int) -> None:
         """
@@ -228,7 +219,7 @@ class IntentJournal(JournalReader):
             raise JournalUnavailable("the journal is closed")
         if self._log.broken is None and self._lock.size_hint() == self._log.tree.size:
             return
-        await self._asked(Request("", [], ANY, None, (self._actor, None, None), None, _answer()))
+        await self._asked(Request("", [], ANY, None, (self._actor, None, None), None, asyncio.get_running_loop().create_future()))
 
     async def publish(self) -> str:
         """
@@ -362,7 +353,3 @@ class IntentJournal(JournalReader):
             if not moved.is_set():
                 with contextlib.suppress(JournalError):
                     await self.refresh()
-
-
-def _answer() -> asyncio.Future[Position]:
-    return asyncio.get_running_loop().create_future()
