@@ -70,7 +70,7 @@ class IntentJournal(JournalReader):
         folds: Folds | Sequence[Fold] = (),
     ) -> Self:
         """
-        Open for writing: check the head against the tree and `head.note`, and fold every entry into `folds`. `actor`: the key that signs, if empty.
+        Open for writing: check the head against the tree and `head.note`, fold all entries. An empty `actor`: the key that signs.
 
         Raises:
             JournalUnavailable, JournalTooNew, JournalDamaged, JournalRolledBack: not opened.
@@ -168,9 +168,7 @@ class IntentJournal(JournalReader):
             raise GuardRefused("only a rotation says that the key was rotated: `remediation keys rotate`")
         drafts = [encoding.draft(entry, self.redactor) for entry in entries]
         frame = (actor or self._actor, causation, correlation)
-        return await self._asked(
-            Request(stream, drafts, expected, guard, frame, event_id, asyncio.get_running_loop().create_future(), erases, archives)
-        )
+        return await self._asked(Request(stream, drafts, expected, guard, frame, event_id, erases=erases, archives=archives))
 
     async def _asked(self, request: Request) -> Position:
         self._queue.append(request)
@@ -189,10 +187,7 @@ class IntentJournal(JournalReader):
 
         """
         await self.refresh()
-        reason = self.redactor.text(reason)
-        return await self._asked(
-            rotation(self._log.tree, successor, reason, self._actor, asyncio.get_running_loop().create_future())
-        )
+        return await self._asked(rotation(self._log.tree, successor, self.redactor.text(reason), self._actor))
 
     async def durable(self, seq: int) -> None:
         """
@@ -219,7 +214,7 @@ class IntentJournal(JournalReader):
             raise JournalUnavailable("the journal is closed")
         if self._log.broken is None and self._lock.size_hint() == self._log.tree.size:
             return
-        await self._asked(Request("", [], ANY, None, (self._actor, None, None), None, asyncio.get_running_loop().create_future()))
+        await self._asked(Request("", [], ANY, None, (self._actor, None, None), None))
 
     async def publish(self) -> str:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from remediation.errors import ExpectationFailed, IdConflict
 from remediation.journal.encoding import Draft, derived_id, place
@@ -27,7 +27,7 @@ class Request:
     guard: Guard | None
     frame: tuple[str, str | None, str | None]
     event_id: str | None
-    future: asyncio.Future[Position]
+    future: asyncio.Future[Position] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     erases: Sequence[int] = ()
     """Entries whose bodies go with this append; the entry of the same index says so."""
     archives: Archiving | None = None

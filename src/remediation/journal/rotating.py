@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from remediation.errors import GuardRefused
 from remediation.journal import encoding
 from remediation.journal.placing import Request
 from remediation.journal.tree import SignedTree
-from remediation.model.entries import KeyRotated, Position
+from remediation.model.entries import KeyRotated
 from remediation.ports.journal import ANY
 from remediation.ports.keys import Signer
 from remediation.proof.note import VerifierKey
 
 
-def rotation(tree: SignedTree, successor: Signer, reason: str, actor: str, future: asyncio.Future[Position]) -> Request:
+def rotation(tree: SignedTree, successor: Signer, reason: str, actor: str) -> Request:
     """
     The append of ``key.rotated``, from the key that signs now to `successor`. Refused when it is its turn, if the key is no longer that.
 
@@ -33,4 +31,4 @@ def rotation(tree: SignedTree, successor: Signer, reason: str, actor: str, futur
             raise GuardRefused(f"the log is signed by {tree.key} now, and was not rotated to {new}")
 
     stream = f"host/{tree.origin.partition('/')[0]}"
-    return Request(stream, [prepared], ANY, guard, (actor, None, None), None, future, successor=successor)
+    return Request(stream, [prepared], ANY, guard, (actor, None, None), None, successor=successor)
