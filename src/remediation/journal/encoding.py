@@ -13,7 +13,7 @@ from remediation.journal.store import Row
 from remediation.model.entries import Entry, EntryHead, PayloadErased, Record, decode
 from remediation.model.redaction import Redactor
 from remediation.model.redaction.journaled import redacted
-from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, payload_digest
+from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, encoded, payload_digest
 
 STREAM_CAP = 512
 _BUILTIN = Redactor()
@@ -67,7 +67,7 @@ def place(
     """
     actor, causation, correlation = frame
     type_ = prepared.entry.type
-    leaf = Leaf(origin, seq, event_id, stream, stream_seq, type_, time, actor, causation, correlation, prepared.payload).encode()
+    leaf = encoded(origin, seq, event_id, stream, stream_seq, type_, time, actor, causation, correlation, prepared.payload)
     if len(leaf) > MAX_LEAF_BYTES:
         raise NotCanonical(f"the frame of a {type_} has {len(leaf)} bytes; {MAX_LEAF_BYTES} is the limit")
     row = Row(seq, event_id, stream, stream_seq, type_, time, leaf, prepared.salt, prepared.body)
@@ -87,7 +87,9 @@ def record(row: Row) -> Record:
     try:
         members = json.loads(row.leaf)
         actor, causation, correlation = members["actor"], members["causation"], members["correlation"]
-        leaf = Leaf(
+        payload = members["payload"]
+        # Writing the leaf anew from the columns is a third of the cost of parsing it strictly, and as strict.
+        leaf = encoded(
             members["origin"],
             row.seq,
             row.event_id,
@@ -98,10 +100,9 @@ def record(row: Row) -> Record:
             actor,
             causation,
             correlation,
-            members["payload"],
+            payload,
         )
-        # Writing the leaf anew from the columns is a third of the cost of parsing it strictly, and as strict.
-        same = leaf.encode() == row.leaf
+        same = leaf == row.leaf
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise JournalDamaged(f"entry {row.seq}: its leaf can't be read ({type(error).__name__})") from error
     if not same:
@@ -109,7 +110,7 @@ def record(row: Row) -> Record:
     head = EntryHead(row.seq, row.event_id, row.stream, row.stream_seq, row.type, row.time, actor, causation, correlation)
     if row.body is None or row.salt is None:
         return Record(head, _kept(row), erased=True)
-    if payload_digest(row.salt, row.body) != leaf.payload:
+    if payload_digest(row.salt, row.body) != payload:
         raise JournalDamaged(f"entry {row.seq}: its body is not the one that was signed; run `remediation journal verify`")
     return Record(head, decode(row.type, row.body))
 

@@ -71,12 +71,19 @@ class Leaf:
 
     def encode(self) -> bytes:
         """The canonical JSON that is stored and hashed. Values are taken to lie inside the format; see `parse`."""
-        actor, causation, correlation = _text(self.actor), _text_or_null(self.causation), _text_or_null(self.correlation)
-        return (
-            f'{{"actor":{actor},"causation":{causation},"correlation":{correlation},"id":{_text(self.id)},'
-            f'"origin":{_text(self.origin)},"payload":"{self.payload}","seq":{self.seq},"stream":{_text(self.stream)},'
-            f'"stream_seq":{self.stream_seq},"time":"{self.time}","type":"{self.type}","v":{VERSION}}}'
-        ).encode()
+        return encoded(
+            self.origin,
+            self.seq,
+            self.id,
+            self.stream,
+            self.stream_seq,
+            self.type,
+            self.time,
+            self.actor,
+            self.causation,
+            self.correlation,
+            self.payload,
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -95,6 +102,27 @@ class Leaf:
             raise NotCanonical(f"the leaf is not of version {VERSION}")
         _check_members(members)
         return cls(**members)
+
+
+def encoded(
+    origin: str,
+    seq: int,
+    id_: str,
+    stream: str,
+    stream_seq: int,
+    type_: str,
+    time: str,
+    actor: str,
+    causation: str | None,
+    correlation: str | None,
+    payload: str,
+) -> bytes:
+    """`Leaf.encode` of a leaf with these fields, at half the cost of making one: a writer and a reader do this for each entry."""
+    return (
+        f'{{"actor":{_text(actor)},"causation":{_text_or_null(causation)},"correlation":{_text_or_null(correlation)},"id":{_text(id_)},'
+        f'"origin":{_text(origin)},"payload":"{payload}","seq":{seq},"stream":{_text(stream)},'
+        f'"stream_seq":{stream_seq},"time":"{time}","type":"{type_}","v":{VERSION}}}'
+    ).encode()
 
 
 def leaf_pattern(origin: str) -> re.Pattern[bytes]:
