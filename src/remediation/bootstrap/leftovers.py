@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from remediation.bootstrap.keys import exchanging
 from remediation.coordination.locks import SubjectLocks, alive
+from remediation.errors import ConfigurationError
 from remediation.settings import Home
 
 UNFINISHED = ".journal.sqlite3.new"
@@ -39,9 +41,14 @@ def clear_leftovers(home: Home, locks: SubjectLocks) -> None:
             path.unlink(missing_ok=True)
     with _nobody_writes(home.journal_lock) as sure:
         if sure:
-            for name in (f".{home.head_note.name}.*", f".{home.signing_key.name}.*", f".{home.verifier_keys.name}.*"):
-                for path in home.keys.glob(name):
-                    path.unlink(missing_ok=True)
+            for path in home.keys.glob(f".{home.head_note.name}.*"):
+                path.unlink(missing_ok=True)
+            names = (f".{home.signing_key.name}.*", f".{home.verifier_keys.name}.*")
+            if unfinished := [path for name in names for path in home.keys.glob(name)]:
+                # A rotation makes such files without the writer lock. Listed before its lock is taken, they are those of dead ones.
+                with contextlib.suppress(ConfigurationError), exchanging(home):
+                    for path in unfinished:
+                        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
