@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ("journal", "heals", "matching", "verification", "proving", "exporting", "starting", "memory")
+NAMES = ("journal", "heals", "matching", "million", "proving", "exporting", "starting", "memory")
 
 
 def main() -> None:

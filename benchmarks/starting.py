@@ -1,18 +1,14 @@
-"""Start: how long until a host is ready, with an empty and with a long journal."""
+"""Start: how long until a host is ready, with an empty journal; `benchmarks.million` has the long one."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from benchmarks import histories
 from benchmarks.hosts import bootstrap
 
-ENTRIES = int(os.environ.get("BENCH_ENTRIES", "1000000"))
 _CHILD = """
 import asyncio, sys, time
 begin = time.perf_counter()
@@ -49,13 +45,4 @@ def run(folder: Path) -> dict[str, object]:
         "imports, in a new process": f"{imported:.2f} s",
         "ready, empty journal": f"{ready:.3f} s; with imports {imported + ready:.2f} s; target 0.5 s",
     }
-    long = folder / "long"
-    long.mkdir()
-    histories.make(long, ENTRIES)
-    _, ready = min(_ready(long) for _ in range(3))
-    results[f"ready, {ENTRIES:,} entries, with snapshot"] = f"{ready:.3f} s; target 1 s"
-    (long / "home" / "snapshot.bin").unlink()
-    begin = time.perf_counter()
-    _ready(long)
-    results[f"ready, {ENTRIES:,} entries, snapshot lost"] = f"{time.perf_counter() - begin:.1f} s, imports included"
     return results
