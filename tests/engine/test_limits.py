@@ -28,7 +28,7 @@ async def test_a_runbook_beyond_its_window_waits_until_there_is_room_and_goes_on
         wait = host.incident(third).wait
         assert wait is not None
         assert 590_000 <= wait.until - clock.now().timestamp() * 1000 <= 600_000
-        await ticked(clock, lambda: not host.incident(third).open, 60)
+        await ticked(clock, lambda: not host.incident(third).open, 10)
         assert host.incident(third).status == "resolved"
 
 
@@ -111,7 +111,7 @@ async def test_in_a_storm_nothing_new_is_begun_until_it_has_been_over_for_a_whil
         await ticked(clock, lambda: host._state.pause is None, 1)
         for item in reported[:3]:
             await waits(host, item.incident, "common cause")
-        await ticked(clock, lambda: all(not host.incident(item.incident).open for item in reported[:3]), 60)
+        await ticked(clock, lambda: all(not host.incident(item.incident).open for item in reported[:3]), 10)
         assert {host.incident(item.incident).status.value for item in reported[:3]} == {"resolved"}
         assert host.incident(reported[3].incident).held
 

@@ -150,7 +150,7 @@ async def test_a_step_that_hangs_is_cancelled_at_its_timeout(tmp_path: Path, ste
         assert cancelled == [step]
         (fault,) = await faults(host)
         assert "overran 0.3 s and was cancelled" in fault.error
-        assert host._state.runbooks["bad"].state == "live"
+        assert host._state.runbooks["bad"].state == "degraded"
 
 
 @pytest.mark.parametrize("step", ["precondition", "action", "verify"])

@@ -19,6 +19,8 @@ from remediation.model.entries import (
 from remediation.model.runbook import Radius
 
 State = Literal["registered", "live", "degraded", "quarantined", "deprecated"]
+ACTIVE: tuple[State, ...] = ("live", "degraded")
+"""The states in which a runbook may act."""
 WEEK = 7 * 24 * 3_600_000
 
 
@@ -103,6 +105,11 @@ def _clean(record: RunbookRecord, incident: Incident, entry: AttemptFinished) ->
         return record.clean
     reach = {plan.radius for attempt in incident.attempts if attempt.id == entry.attempt for plan in attempt.plans}
     return record.clean + (reach == {Radius.PROCESS})
+
+
+def standing(state: State) -> int:
+    """The place of a runbook in this state on the ladder, whatever else its place goes by: the least goes first."""
+    return ACTIVE.index(state) if state in ACTIVE else len(ACTIVE)
 
 
 def to_quarantine(record: RunbookRecord, *, essential: bool, now: int) -> str:

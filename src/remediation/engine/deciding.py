@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from remediation.core import gate as gating
 from remediation.core import progress
+from remediation.core.lifecycle import standing
 from remediation.core.limits import recurrence
 from remediation.engine import carrying, judging
 from remediation.engine.registry import Registered
@@ -20,8 +21,6 @@ from remediation.model.entries import (
 )
 from remediation.model.runbook import Wait
 
-ACTIVE = ("live", "degraded")
-
 
 async def take_in(session: Session) -> str:
     """Match the incident and look at its history; returns why it must be escalated at once, if it must."""
@@ -29,8 +28,8 @@ async def take_in(session: Session) -> str:
     matched = staff.registry.match(
         incident.event, incident.provenance, faulted=lambda name, error: _match_faulted(session, name, error)
     )
-    # Runbooks that may act go before those that only observe.
-    matched.sort(key=lambda item: staff.policy.runbook_state(staff.state, item.spec.id, item.code_digest) not in ACTIVE)
+    # Runbooks that may act go before those that only observe, and those without blame before those that gave cause for concern.
+    matched.sort(key=lambda item: standing(staff.policy.runbook_state(staff.state, item.spec.id, item.code_digest)))
     back = recurrence(await staff.past(incident.fingerprint), now=staff.now(), cooldown_ms=staff.policy.cooldown_ms)
     if matched and back.wait_until:
         # Taken in only after the wait, so that the history is looked at again then.
@@ -93,11 +92,12 @@ def _active_first(session: Session, step: progress.Decide) -> progress.Decide:
     """A runbook that lost its right to act since the incident was taken in comes after those that have it."""
     staff = session.staff
 
-    def idle(runbook: str) -> bool:
+    def place(runbook: str) -> int:
         item = staff.registry.runbooks.get(runbook)
-        return item is None or staff.policy.runbook_state(staff.state, runbook, item.code_digest) not in ACTIVE
+        state = staff.policy.runbook_state(staff.state, runbook, item.code_digest) if item is not None else "deprecated"
+        return standing(state)
 
-    ordered = tuple(sorted(step.candidates, key=idle))
+    ordered = tuple(sorted(step.candidates, key=place))
     return step if ordered == step.candidates else replace(step, candidates=ordered)
 
 

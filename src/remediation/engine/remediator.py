@@ -70,7 +70,17 @@ class Remediator:
         self._schedule = Schedule(self._treat, policy.concurrency, world.clock)
         self.intake = Intake(self.journal, state, policy, world.clock, self._handled, world.redactor)
         self._staff = Staff(
-            self.journal, state, registry, world, policy, self._past, self._keep, self.intake, self._schedule.doze, self._health
+            self.journal,
+            state,
+            registry,
+            world,
+            policy,
+            self._past,
+            self._keep,
+            self.intake,
+            self._schedule.doze,
+            self._health,
+            notices.tell,
         )
         self._kept: set[asyncio.Task[None]] = set()
         self._kept_locks: set[SubjectLock] = set()

@@ -24,10 +24,11 @@ from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered, Registry
 from remediation.engine.steps import StepFault
 from remediation.model.base import epoch_ms
-from remediation.model.entries import AttemptFinished, Entry, RunbookFaulted, RunbookQuarantined
+from remediation.model.entries import AttemptFinished, Entry, RunbookDegraded, RunbookFaulted, RunbookQuarantined
 from remediation.model.plan import Receipt
 from remediation.model.runbook import Finding
 from remediation.model.text import printable
+from remediation.ports.channel import Notice
 from remediation.ports.journal import Journal
 
 
@@ -49,6 +50,8 @@ class Staff:
     doze: Callable[[float], Awaitable[None]]
     """Sleeps for seconds without occupying one of the places for concurrent heals."""
     health: Health
+    tell: Callable[[Notice], None]
+    """Sends a notice to every channel."""
 
     def held_back(self, incident: Incident) -> bool:
         """Whether what `incident` waits for, if it waits for others, still keeps it."""
@@ -194,7 +197,8 @@ class Session:
             await self.case.commit(progress.settlement(self.case.incident, Status.RESOLVED, text), before=self.used())
         else:
             await self.case.commit(finished, before=self.used())
-            await self._quarantine_by_record(attempt.runbook)
+            if outcome == "failed":
+                await self._blame(attempt.runbook, reason)
         self.began = 0.0
 
     async def record_fault(self, runbook: str, error: StepFault, step: str) -> None:
@@ -208,17 +212,46 @@ class Session:
             self.end_loan("it could not be stopped")
             self.staff.keep(self.lock, error.running)
             entries.append(RunbookQuarantined(runbook=runbook, by="engine", reason="a step could not be stopped"))
+            self._tell(runbook, "runbook_quarantined", f"{step}: {why}")
+        elif self._is_live(runbook):
+            entries.append(RunbookDegraded(runbook=runbook, reason=f"{step}: {why}"))
         await self.staff.journal.append(f"runbook/{runbook}", entries)
 
-    async def _quarantine_by_record(self, runbook: str) -> None:
+    async def _blame(self, runbook: str, reason: str) -> None:
+        """A verdict failed: the runbook is degraded, or quarantined if that is not the first time of late."""
         spec = self.staff.registry.specs.get(runbook)
-        reason = self.staff.policy.quarantine_reason(
-            self.staff.state, runbook, essential=spec is not None and spec.essential, now=self.staff.now()
+        essential = spec is not None and spec.essential
+        too_often = self.staff.policy.quarantine_reason(self.staff.state, runbook, essential=essential, now=self.staff.now())
+        if too_often:
+            self.log.warning("a runbook was quarantined by its record", runbook=runbook, reason=too_often)
+            entry: Entry = RunbookQuarantined(runbook=runbook, by="record", reason=too_often)
+            self._tell(runbook, "runbook_quarantined", too_often)
+        else:
+            if essential:
+                self._tell(runbook, "runbook_failed", f"an essential runbook failed: {reason}")
+            if not self._is_live(runbook):
+                return
+            entry = RunbookDegraded(runbook=runbook, reason=f"a failed verdict in incident {self.case.incident.id}: {reason}")
+        await self.staff.journal.append(f"runbook/{runbook}", [entry])
+
+    def _is_live(self, runbook: str) -> bool:
+        record = self.staff.state.runbooks.get(runbook)
+        return record is not None and record.state == "live"
+
+    def _tell(self, runbook: str, kind: str, title: str) -> None:
+        incident = self.case.incident
+        self.staff.tell(
+            Notice(
+                kind=kind,
+                incident=incident.id,
+                code=incident.event.code,
+                subsystem=incident.event.subsystem,
+                subject=incident.event.subject,
+                severity=incident.severity,
+                title=f"{runbook}: {title}",
+                actions=(f"remediation runbooks show {runbook}", f"remediation incident show {incident.id}"),
+            )
         )
-        if reason:
-            self.log.warning("a runbook was quarantined by its record", runbook=runbook, reason=reason)
-            entry = RunbookQuarantined(runbook=runbook, by="record", reason=reason)
-            await self.staff.journal.append(f"runbook/{runbook}", [entry])
 
     def _prior(self, incident: Incident) -> tuple[PriorAttempt, ...]:
         here = [

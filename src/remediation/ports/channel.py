@@ -12,8 +12,8 @@ class Notice(Frozen):
 
     kind: str
     """``escalated``, ``heal_failed``, ``resolved``, ``reminder`` (of what is held, or waits for consent), ``approval_requested``,
-    ``held_back`` (it waits for others, nobody knows until when), ``host_failed``, ``host_recovered``, ``anchor_failed``,
-    ``anchor_recovered``."""
+    ``held_back`` (it waits for others, nobody knows until when), ``runbook_failed`` (an essential one),
+    ``runbook_quarantined``, ``host_failed``, ``host_recovered``, ``anchor_failed``, ``anchor_recovered``."""
     incident: str
     code: str
     subsystem: str
