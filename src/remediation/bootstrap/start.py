@@ -19,26 +19,22 @@ from typing import Any
 import structlog
 
 from remediation import __version__
+from remediation.bootstrap import outfitting
 from remediation.bootstrap.anchors import anchors_of
 from remediation.bootstrap.host import Host
 from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.bootstrap.vault import open_vault
-from remediation.confinement import AllowedRoots
 from remediation.coordination.locks import HostLock, SubjectLocks, alive
-from remediation.core.lifecycle import RunbookRecord
 from remediation.core.state import HostState
-from remediation.core.tallies import Group
-from remediation.core.trust import TrustElevationSource
 from remediation.discovery import Plugins, discover
-from remediation.effects import DeclaredDisposable, HostControls
+from remediation.effects import HostControls
 from remediation.engine.anchoring import Anchoring
 from remediation.engine.approvals import Approvals
 from remediation.engine.channels import CommandChannel, LogChannel
 from remediation.engine.lending import World
 from remediation.engine.notices import Notices
-from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
 from remediation.engine.remediator import Remediator
 from remediation.engine.requests import Requests
@@ -46,18 +42,11 @@ from remediation.engine.watching import Sentinels
 from remediation.journal import IntentJournal
 from remediation.journal.inbox import Inbox
 from remediation.keys.credentials import Credentials
-from remediation.model.base import milliseconds
-from remediation.model.entries import (
-    HostStarted,
-    RunbookPromoted,
-    RunbookQuarantined,
-    RunbookRegistered,
-)
+from remediation.model.entries import HostStarted
 from remediation.model.entries import (
     HostStopped as StoppedEntry,
 )
 from remediation.model.redaction import Redactor
-from remediation.model.runbook import Radius
 from remediation.ports.channel import Channel
 from remediation.ports.clock import Clock, SystemClock
 from remediation.settings import Home, Settings
@@ -115,7 +104,7 @@ class RemediatorBootstrap:
         credentials = Credentials(self._given, open_vault(home) if initialised(home) else None)
         self.redactor = Redactor(rules=plugins.secret_rules())
         credentials.tell(self.redactor.learn)
-        registry = self._registry(plugins, credentials)
+        registry = outfitting.registry_of(settings, plugins, tuple(credentials))
         sentinels = plugins.sentinels(settings)
         anchors = anchors_of(settings, plugins.anchors())
         if not initialised(home):
@@ -123,7 +112,6 @@ class RemediatorBootstrap:
             credentials = Credentials(self._given, open_vault(home))
             credentials.tell(self.redactor.learn)
         home.make()
-        limits = settings.limits
         state = HostState()
         async with contextlib.AsyncExitStack() as stack:
             keys = open_keys(home, plugins.key_providers())
@@ -140,17 +128,11 @@ class RemediatorBootstrap:
             clear_leftovers(home, locks)
             scratch = home.scratch / instance
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-            roots = settings.effects.roots
-            if roots is None:
-                roots = tuple(dict.fromkeys(root for sentinel in sentinels for root in sentinel.roots()))
-            declared = settings.effects.disposable
             world = World(
                 clock=clock,
-                roots=AllowedRoots([Path(root) for root in roots], excluded=[home.root, home.keys]),
+                roots=outfitting.roots_of(settings, sentinels),
                 blobs=FileBlobStore(home.blobs),
-                disposable=DeclaredDisposable(
-                    units=declared.units, argv_prefixes=declared.argv_prefixes, controls=declared.controls, globs=declared.globs
-                ),
+                disposable=outfitting.disposable_of(settings),
                 controls=self.controls,
                 kinds=plugins.kinds,
                 scratch=scratch,
@@ -159,26 +141,7 @@ class RemediatorBootstrap:
                 instance=instance,
                 redactor=self.redactor,
             )
-            policy = Policy(
-                profile=settings.gate.profile,
-                threshold=settings.gate.confidence_threshold,
-                attempt_cap=limits.attempts_per_incident,
-                cooldown_ms=milliseconds(limits.cooldown),
-                changes_per_hour=limits.changes_per_hour,
-                runbook_changes=limits.runbook_changes,
-                runbook_window_ms=milliseconds(limits.runbook_window),
-                storm_subjects=limits.storm_subjects,
-                storm_exit_ms=milliseconds(limits.storm_exit),
-                groups=tuple(Group(**group.model_dump()) for group in limits.groups),
-                concurrency=limits.concurrency,
-                per_runbook=limits.concurrency_per_runbook,
-                per_radius={Radius.MACHINE: limits.concurrency_machine, Radius.FLEET: limits.concurrency_fleet},
-                approvers=settings.approvals.allowed_signers is not None,
-                approval_ms=milliseconds(settings.approvals.expires),
-                recheck_ms=milliseconds(settings.approvals.recheck),
-                trust=TrustElevationSource(settings.trust.earn_after),
-                radii={id_: item.spec.blast_radius for id_, item in registry.runbooks.items()},
-            )
+            policy = outfitting.policy_of(settings, registry)
             await self._announce(journal, state, registry, instance, home)
             anchoring.begin()
             stack.push_async_callback(_last_heads, anchoring, notices)
@@ -205,16 +168,6 @@ class RemediatorBootstrap:
             structlog.get_logger("remediation.host").info("ready", host=settings.host.id, instance=instance, entries=journal.size)
             yield host
 
-    def _registry(self, plugins: Plugins, credentials: Credentials) -> Registry:
-        settings = self.settings
-        ordered = sorted((table.order, id_) for id_, table in settings.runbooks.items() if table.order is not None)
-        registry = Registry(order=[*settings.ladder.order, *(id_ for _, id_ in ordered)], credentials=tuple(credentials))
-        for kind, plugin in plugins.runbooks():
-            spec = getattr(kind, "spec", None)
-            options = settings.runbook(spec.id).options if spec is not None else {}
-            registry.add(kind, options=options, plugin=plugin)
-        return registry
-
     async def _announce(self, journal: IntentJournal, state: HostState, registry: Registry, instance: str, home: Home) -> None:
         """Journal the start, and which runbooks there are with which code and state."""
         settings = self.settings
@@ -232,25 +185,8 @@ class RemediatorBootstrap:
             if known != instance and not alive(home.locks / f"host-{known}.lock"):
                 await journal.append(f"host/{settings.host.id}", [StoppedEntry(instance=known, reason="ended without a word")])
         for id_, item in registry.runbooks.items():
-            record = state.runbooks.get(id_)
-            if record is None or record.code_digest != item.code_digest or self._taken_back(record):
-                await journal.append(f"runbook/{id_}", [RunbookRegistered.of(item.spec, item.code_digest, item.plugin)])
-            record = state.runbooks[id_]
-            wanted = settings.runbook(id_).state
-            if wanted == "live" and record.state == "registered":
-                entry = RunbookPromoted(runbook=id_, code_digest=item.code_digest, by="configuration")
+            for entry in outfitting.standing_of(settings, item, state.runbooks.get(id_)):
                 await journal.append(f"runbook/{id_}", [entry])
-            elif wanted == "quarantined" and record.state != "quarantined":
-                await journal.append(
-                    f"runbook/{id_}", [RunbookQuarantined(runbook=id_, by="configuration", reason="configured so")]
-                )
-
-    def _taken_back(self, record: RunbookRecord) -> bool:
-        """Whether the configuration lets a runbook act no longer: it says so, or what promoted it is gone from there."""
-        table = self.settings.runbook(record.id)
-        if record.state not in ("live", "degraded") or table.state == "live":
-            return False
-        return record.promoted_by == "configuration" or "state" in table.model_fields_set
 
     def _all_channels(self, plugins: Plugins) -> list[Channel]:
         table = self.settings.channels
