@@ -189,7 +189,7 @@ def test_an_effect_with_entries_of_its_own_is_told_once() -> None:
 
 def test_an_erased_entry_is_named() -> None:
     kept = records(stories.healed())
-    kept[0] = Record(kept[0].head, None)
+    kept[0] = Record(kept[0].head, None, erased=True)
     told = post_mortem(kept)
     assert told["timeline"][0]["text"] == "the content of this entry was erased"
     assert told["status"] == "resolved"

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 import remediation
-from remediation.cli import demo, doctor, incidents, init, journal, keys, output, report, requests, run, runbooks, secrets
+from remediation.cli import (
+    approvals,
+    demo,
+    doctor,
+    incidents,
+    init,
+    journal,
+    keys,
+    output,
+    report,
+    requests,
+    run,
+    runbooks,
+    secrets,
+)
 from remediation.cli.options import HomeOption
 from remediation.errors import RemediationError
 
@@ -48,6 +62,7 @@ def _root(
       remediation report --code QUEUE_STUCK --subsystem mail --subject outbox
       remediation incidents                 what happened
       remediation incident show ID          all about one of them
+      remediation approvals                 what waits for a person's consent
       remediation journal verify            prove that nothing was altered
 
     \b
@@ -61,6 +76,7 @@ init.register(app)
 run.register(app)
 report.register(app)
 incidents.register(app)
+approvals.register(app)
 requests.register(app)
 doctor.register(app)
 demo.register(app)

@@ -49,6 +49,7 @@ _STYLES = {
     "P0": "bold red",
     "P1": "red",
 }
+_DIFF_STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def code_of(error: RemediationError) -> ExitCode:
@@ -119,6 +120,26 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, nothing:
         for row in table:
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             _write(sys.stdout, line.rstrip() + "\n")
+
+
+def say_diff(text: str, *, indent: str = "    ") -> None:
+    """Print a unified diff, in colours on a terminal that wants them."""
+    lines = [indent + line for line in printable(text.rstrip("\n"), newlines=True).split("\n")]
+    if not is_terminal(sys.stdout):
+        _write(sys.stdout, "".join(f"{line}\n" for line in lines))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    shown = Text("\n").join(Text(line, style=_DIFF_STYLES.get(line[len(indent) : len(indent) + 1], "")) for line in lines)
+    _guarded(lambda: Console(file=sys.stdout, highlight=False).print(shown, soft_wrap=True))
+
+
+def say_bytes(content: bytes) -> None:
+    """Write `content` to standard output as it is: for programs, never for text that people only look at."""
+    if sys.stdout is not None:
+        _flush(sys.stdout)
+        _guarded(lambda: (sys.stdout.buffer.write(content), sys.stdout.buffer.flush()))
 
 
 def is_terminal(stream: TextIO | None) -> bool:

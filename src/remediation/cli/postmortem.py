@@ -125,7 +125,9 @@ class _Telling:
         self.story.considered["skipped"] += [item for item in skipped if item not in self.story.considered["skipped"]]
         plan = entry.plan
         # A stage that is planned again after a wait replaces what was planned under the same keys.
-        made = {effect.key: planned(effect) for effect in plan.effects}
+        # One that is judged again, after a person consented to it, is the same plan.
+        again = any((stage["plan"]["digest"], stage["gate"]["decision"]) == (entry.plan_digest, "ask") for stage in attempt["stages"])
+        made = {effect.key: self.story.effects[effect.key] if again else planned(effect) for effect in plan.effects}
         self.story.effects |= made
         attempt["stages"].append(
             {
@@ -245,8 +247,9 @@ class _Telling:
 
     @take.register
     def _(self, entry: entries.ApprovalGranted) -> list[str]:
-        self.story.approval(entry.approval_id).update(decision="granted", by=entry.approver, at=self.at)
-        return [f"{entry.approver} consents"]
+        approval = self.story.approval(entry.approval_id)
+        approval.update(decision="granted", by=entry.approver, at=self.at, document=entry.document, signature=entry.signature)
+        return [f"{entry.approver} consents to the plan {approval.get('plan_digest', '')[:16]}"]
 
     @take.register
     def _(self, entry: entries.ApprovalDenied) -> list[str]:
@@ -255,8 +258,11 @@ class _Telling:
 
     @take.register
     def _(self, entry: entries.ApprovalExpired) -> list[str]:
-        self.story.approval(entry.approval_id).update(decision="expired", at=self.at)
-        return ["nobody answered in time"]
+        approval = self.story.approval(entry.approval_id)
+        # Consent that could not be used stays visible: somebody gave it.
+        unused = f"unused consent of {approval['by']}: " if approval["by"] else ""
+        approval.update(decision="void", reason=f"{unused}{entry.reason}", at=self.at)
+        return [because("the request for consent is void", entry.reason)]
 
     @take.register
     def _(self, entry: entries.CredentialUsed) -> list[str]:

@@ -168,13 +168,18 @@ def _considered(considered: dict[str, Any]) -> Iterator[Part]:
 
 
 def _attempt(attempt: dict[str, Any]) -> Iterator[Part]:
+    asked: set[str] = set()
     for stage in attempt["stages"]:
+        again = stage["plan"]["digest"] in asked
+        if stage["gate"]["decision"] == "ask":
+            asked.add(stage["plan"]["digest"])
         if len(attempt["stages"]) > 1:
-            yield Heading(3, f"Stage {stage['stage']}")
-        yield from _stage(stage)
+            yield Heading(3, f"Stage {stage['stage']}{', the same plan judged again' if again else ''}")
+        yield from _gate(stage["gate"]) if again else _stage(stage)
     for approval in attempt["approvals"]:
         by = f" by {approval['by']}" if approval["by"] else ""
-        yield Item("Approval", f"{approval['decision']}{by}{': ' if approval['reason'] else ''}{approval['reason']}")
+        plan = f", plan {approval['plan_digest'][:16]}" if approval.get("plan_digest") else ""
+        yield Item("Approval", f"{approval['decision']}{by}{plan}{': ' if approval['reason'] else ''}{approval['reason']}")
     for window in attempt["verification"]:
         anew = f", begun anew: {window['anew']}" if window["anew"] else ""
         length = f" for {window['sustain_ms'] / 1000:g} s" if window["sustain_ms"] else ""
@@ -188,15 +193,19 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[Part]:
     yield Item("Code", f"{attempt['runbook']} {attempt['code_digest'][:16]}, host instance {attempt['instance']}")
 
 
+def _gate(gate: dict[str, Any]) -> Iterator[Part]:
+    yield Item("Gate", gate["decision"])
+    for why in gate["reasons"]:
+        yield Item(f"Gate, {why['decision']}", f"{why['row']}: {why['reason']}")
+
+
 def _stage(stage: dict[str, Any]) -> Iterator[Part]:
-    finding, gate, plan = stage["finding"], stage["gate"], stage["plan"]
+    finding, plan = stage["finding"], stage["plan"]
     reason = f": {finding['reason']}" if finding["reason"] else ""
     yield Item("Found", f"{'applies' if finding['applicable'] else 'declined'}, confidence {finding['confidence']}{reason}")
     for line in finding["evidence"]:
         yield Item("Evidence", line)
-    yield Item("Gate", gate["decision"])
-    for why in gate["reasons"]:
-        yield Item(f"Gate, {why['decision']}", f"{why['row']}: {why['reason']}")
+    yield from _gate(stage["gate"])
     yield from _if(Item("Plan", plan["summary"]))
     yield Item("Plan is", f"{plan['reversibility']}, radius {plan['radius']}{', more to come' if plan['more'] else ''}")
     yield from _if(Item("Loses for good", plan["loses"]))

@@ -120,13 +120,8 @@ def _moment(text: str) -> int:
 
 
 def _ask(home: Home, kind: str, document: dict[str, Any], json: bool) -> None:
-    """Leave a request in the inbox, and wait a moment for a running host to carry it out."""
-    from remediation.cli import reading
-    from remediation.journal.inbox import Inbox
-
-    running = reading.run(reading.running_host(home)) is not None
-    id_ = Inbox(home.inbox).put(kind, document, at=round(time.time() * 1000))
-    state = _await(home, id_) if running else "waiting"
+    """Leave a request in the inbox, and say what became of it."""
+    id_, state, running = leave(home, kind, document)
     if json:
         output.say_json({"id": id_, "state": state})
     elif state == "done":
@@ -135,6 +130,22 @@ def _ask(home: Home, kind: str, document: dict[str, Any], json: bool) -> None:
         output.say("asked; it is done when a host runs" if not running else "asked; the host has not taken it in yet")
     if state.startswith("refused"):
         output.fail(f"the host refused: {state.removeprefix('refused: ')}")
+
+
+def leave(home: Home, kind: str, document: dict[str, Any]) -> tuple[str, str, bool]:
+    """
+    Leave a request in the inbox, and wait a moment for a running host to carry it out.
+
+    Returns:
+        The request's id; ``done``, ``waiting`` or ``refused: …``; and whether a host runs.
+
+    """
+    from remediation.cli import reading
+    from remediation.journal.inbox import Inbox
+
+    running = reading.run(reading.running_host(home)) is not None
+    id_ = Inbox(home.inbox).put(kind, document, at=round(time.time() * 1000))
+    return id_, _await(home, id_) if running else "waiting", running
 
 
 def _await(home: Home, id_: str) -> str:

@@ -99,7 +99,9 @@ class Story:
             )
 
     def approval(self, id_: str) -> dict[str, Any]:
-        return self._approvals.setdefault(id_, {"approval_id": id_, "decision": "waiting", "by": "", "reason": "", "at": None})
+        return self._approvals.setdefault(
+            id_, {"approval_id": id_, "decision": "waiting", "by": "", "reason": "", "at": None, "document": "", "signature": ""}
+        )
 
     def finish(self) -> dict[str, Any]:
         return {

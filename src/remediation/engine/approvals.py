@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remediation.core import consent
-from remediation.core.incident import Approval, Incident
+from remediation.core.incident import Approval, Attempt, Incident
 from remediation.core.state import HostState
 from remediation.errors import ApprovalRefused, ConfigurationError, ExpectationFailed, GuardRefused
 from remediation.keys.ssh import AllowedSigners, SignatureRefused, SshSignature, private_key_in_reach, verify
 from remediation.model.base import epoch_ms
 from remediation.model.entries import ApprovalDenied, ApprovalGranted
 from remediation.model.plan import PlanRecord
-from remediation.model.text import SUMMARY_CAP, capped, wellformed
+from remediation.model.text import SUMMARY_CAP, capped, printable, wellformed
 from remediation.ports.clock import Clock
 from remediation.ports.journal import Journal
 
@@ -23,11 +23,41 @@ TRIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for consent that nobody has answered: the incident, what is asked, and the plan."""
+    """A request for consent that nobody has answered: the incident, what is asked, for which attempt (with its finding), and the plan."""
 
     incident: Incident
     approval: Approval
+    attempt: Attempt
     plan: PlanRecord
+
+
+def pending(state: HostState) -> Iterator[Request]:
+    """The requests of `state` that nobody has answered, the oldest first."""
+    for id_ in list(state.approvals):
+        yield find(state, id_)
+
+
+def find(state: HostState, wanted: str) -> Request:
+    """
+    The one unanswered request of `state` that `wanted` stands for: its id or its incident's, or a beginning.
+
+    Raises:
+        ApprovalRefused: there is none, or more than one.
+
+    """
+    known = state.approvals
+    if wanted in known:
+        found = [wanted]
+    else:
+        found = [id_ for id_ in known if wanted and id_.startswith(wanted)]
+        found = found or [id_ for id_, incident in known.items() if wanted and incident.startswith(wanted)]
+    if len(found) != 1:
+        many = "more than one request begins with" if found else "no request is pending as"
+        raise ApprovalRefused(f"{many} {printable(wanted)!r}; it may be answered, expired, or no longer needed")
+    incident = state.incidents[known[found[0]]]
+    if incident.approval is None or incident.current is None:
+        raise ApprovalRefused(f"the request {found[0]} is void")
+    return Request(incident, incident.approval, incident.current, incident.current.plan)
 
 
 class Approvals:
@@ -53,27 +83,17 @@ class Approvals:
 
     def pending(self) -> Iterator[Request]:
         """What waits for an answer, the oldest first."""
-        for id_ in list(self._state.approvals):
-            yield self.request(id_)
+        return pending(self._state)
 
     def request(self, approval_id: str) -> Request:
         """
-        A pending request by its id, or by a beginning of it that no other has.
+        A pending request by its id, or by a beginning of it that no other has; or by the id of its incident, likewise.
 
         Raises:
             ApprovalRefused: there is none.
 
         """
-        found = [
-            known for known in self._state.approvals if known == approval_id or (approval_id and known.startswith(approval_id))
-        ]
-        if len(found) != 1:
-            many = "more than one request begins with" if found else "no request is pending as"
-            raise ApprovalRefused(f"{many} {approval_id!r}; it may be answered, expired, or no longer needed")
-        incident = self._state.incidents[self._state.approvals[found[0]]]
-        if incident.approval is None or incident.current is None:
-            raise ApprovalRefused(f"the request {approval_id} is void")
-        return Request(incident, incident.approval, incident.current.plan)
+        return find(self._state, approval_id)
 
     def document(self, approval_id: str, *, decision: consent.Decision, approver: str) -> bytes:
         """

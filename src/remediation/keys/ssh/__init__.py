@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from remediation.keys.ssh.allowed_signers import AllowedSigner, AllowedSigners, AllowedSignersRefused
 from remediation.keys.ssh.publickeys import PublicKey, PublicKeyRefused
-from remediation.keys.ssh.reach import PrivateKeyInReach, private_key_in_reach
+from remediation.keys.ssh.reach import PrivateKeyInReach, private_key_in_reach, public_half
 from remediation.keys.ssh.signing import SigningFailed, sign, sign_with_ssh_keygen
 from remediation.keys.ssh.sshsig import SignatureRefused, SshSignature
 from remediation.keys.ssh.verifying import APPROVAL_NAMESPACE, NotAllowed, verify
@@ -28,6 +28,7 @@ __all__ = [
     "SigningFailed",
     "SshSignature",
     "private_key_in_reach",
+    "public_half",
     "sign",
     "sign_with_ssh_keygen",
     "verify",

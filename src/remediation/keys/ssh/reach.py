@@ -2,7 +2,8 @@
 Whether a private key lies where the host's own user can read it.
 
 A person's consent is worth nothing if the program that asks for it could give it. Only files are looked at. Non-guarantees: keys in an
-agent or on a token that this user may use, keys in other places, and what root could read, are not seen.
+agent that this user may use, keys in other places, and what root could read, are not seen. The file of a key on a token (FIDO) is none:
+it is a handle, with which nobody signs who does not touch the token, and a signature without that touch is refused.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def private_key_in_reach(key: PublicKey, places: Iterable[str | os.PathLike[str]
             ``~/.ssh``.
 
     """
+    if key.kind.startswith("sk-"):
+        return None
     for path in _files([Path("~/.ssh").expanduser()] if places is None else [Path(place) for place in places]):
         content = _content(path)
         if content is None:
@@ -53,6 +56,25 @@ def private_key_in_reach(key: PublicKey, places: Iterable[str | os.PathLike[str]
         if found is not None and found[0] == key:
             return PrivateKeyInReach(path, found[1])
     return None
+
+
+def public_half(path: str | os.PathLike[str]) -> PublicKey | None:
+    """
+    The public key of the private key in the file `path`, or the one in it if it is a ``.pub`` file; no passphrase is needed.
+
+    `None` if the file can't be read, holds no key that is accepted, or an encrypted one that does not say and has no ``.pub`` beside it.
+    """
+    place = Path(path)
+    content = _content(place)
+    if content is None:
+        return None
+    if place.suffix == ".pub":
+        try:
+            return PublicKey.of_line(content.decode("utf-8", "replace"))
+        except PublicKeyRefused:
+            return None
+    found = _public_half(content, place)
+    return found[0] if found is not None else None
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:
@@ -71,9 +93,16 @@ def _content(path: Path) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
-        return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+            return None
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _public_half(content: bytes, path: Path) -> tuple[PublicKey, bool] | None:
