@@ -115,11 +115,11 @@ def all_is_well(base: Path, kind: str, told: list[str]) -> Incident:
 def nothing_is_left(base: Path) -> None:
     """Locks, scratch and temporary files of killed hosts are gone once another one has stopped."""
     home = base / "home"
-    assert {path.name for path in (home / "locks").iterdir()} <= {"subjects.lock"}
+    assert {path.name for path in (home / "locks").iterdir()} <= {"machine.lock"}
     assert not list((home / "scratch").iterdir())
     assert not list((home / "blobs" / "incoming").iterdir())
     assert not [path for path in (home / "inbox").rglob("*") if path.is_file()]
-    assert {path.name for path in (base / "keys").iterdir()} <= {"head.note", "signing.key", "signing.vkey"}
+    assert {path.name for path in (base / "keys").iterdir()} <= {"head.note", "signing.key", "signing.vkey", "rotation.lock"}
     assert {path.name for path in home.iterdir() if path.is_file()} <= {
         "journal.sqlite3",
         "journal.lock",
