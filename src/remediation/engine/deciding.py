@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from remediation.core import gate as gating
 from remediation.core import progress
 from remediation.core.lifecycle import standing
 from remediation.core.limits import recurrence
-from remediation.engine import carrying, judging
+from remediation.core.state import HostState
+from remediation.engine import judging, proposing
+from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
-from remediation.engine.steps import StepDeclined, StepFault, bounded, call_step, describe_error
-from remediation.errors import NotCanonical, RemediationError
+from remediation.engine.steps import StepDeclined, StepFault, describe_error
+from remediation.errors import NotCanonical
 from remediation.model.base import milliseconds
 from remediation.model.entries import (
     IncidentOpened,
@@ -21,6 +24,8 @@ from remediation.model.entries import (
 )
 from remediation.model.runbook import Wait
 
+TOO_LARGE = "its plan is too large to be journaled ({}); keep contents with ctx.keep, or use stages"
+
 
 async def take_in(session: Session) -> str:
     """Match the incident and look at its history; returns why it must be escalated at once, if it must."""
@@ -28,8 +33,7 @@ async def take_in(session: Session) -> str:
     matched = staff.registry.match(
         incident.event, incident.provenance, faulted=lambda name, error: _match_faulted(session, name, error)
     )
-    # Runbooks that may act go before those that only observe, and those without blame before those that gave cause for concern.
-    matched.sort(key=lambda item: standing(staff.policy.runbook_state(staff.state, item.spec.id, item.code_digest)))
+    matched = by_standing(staff.policy, staff.state, matched)
     back = recurrence(await staff.past(incident.fingerprint), now=staff.now(), cooldown_ms=staff.policy.cooldown_ms)
     if matched and back.wait_until:
         # Taken in only after the wait, so that the history is looked at again then.
@@ -41,6 +45,11 @@ async def take_in(session: Session) -> str:
         IncidentOpened(fingerprint=incident.fingerprint, severity=incident.severity, ladder=ladder, history=back.history)
     )
     return back.escalate if matched else ""
+
+
+def by_standing(policy: Policy, state: HostState, matched: Iterable[Registered]) -> list[Registered]:
+    """Runbooks that may act go before those that only observe, and those without blame before those that gave cause for concern."""
+    return sorted(matched, key=lambda item: standing(policy.runbook_state(state, item.spec.id, item.code_digest)))
 
 
 def _match_faulted(session: Session, runbook: str, error: BaseException) -> None:
@@ -105,17 +114,19 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
     spec, staff = registered.spec, session.staff
     ctx = session.context(registered, step.attempt)
     ctx.advance(stage=step.stage)
-    seconds = spec.timeouts.decide.total_seconds()
     finding = step.attempt.finding if step.attempt else None
     if finding is None:
-        finding = await call_step(registered.runbook, "precondition", ctx, seconds=seconds)
+        finding = await proposing.find(registered, ctx)
         if not finding.applicable:
             session.declined[spec.id] = finding
             session.case.skip(spec.id, f"declined: {finding.reason}")
             session.end_loan("it declined")
             return
-        ctx.advance(finding=finding)
-    proposed = await call_step(registered.runbook, "action", ctx, seconds=seconds)
+    try:
+        proposed = await proposing.propose(registered, ctx, session.lend(spec.id, session.attempt_id), stage=step.stage)
+    except proposing.Unprepared as error:
+        await _abandon(session, step, str(error))
+        return
     if isinstance(proposed, Wait):
         if session.case.fresh().waits >= progress.WAITS_CAP:
             raise StepFault(f"action asked to wait {progress.WAITS_CAP} times, the last time {proposed.reason}")
@@ -123,23 +134,10 @@ async def _plan(session: Session, step: progress.Decide, registered: Registered)
         waiting = IncidentWaiting(until=until, why="stage", reason=proposed.reason, runbook=spec.id)
         await session.case.commit(waiting, before=session.used())
         return
-    loan = session.lend(spec.id, session.attempt_id)
     try:
-        seconds = spec.timeouts.apply.total_seconds()
-        plan = await bounded(carrying.prepare(proposed, loan, stage=step.stage, seconds=seconds), seconds, "prepare")
-    except StepFault:
-        raise
-    except (RemediationError, TimeoutError, OSError) as error:
-        await _abandon(session, step, f"its plan can't be prepared: {describe_error(error)}")
-    except Exception as error:
-        raise StepFault(f"an effect could not be prepared: {describe_error(error)}") from error
-    else:
-        try:
-            await judging.judge(session, registered, finding, plan, earlier=step.attempt)
-        except NotCanonical as error:
-            await _abandon(
-                session, step, f"its plan is too large to be journaled ({error}); keep contents with ctx.keep, or use stages"
-            )
+        await judging.judge(session, registered, finding, proposed, earlier=step.attempt)
+    except NotCanonical as error:
+        await _abandon(session, step, TOO_LARGE.format(error))
 
 
 async def _abandon(session: Session, step: progress.Decide, reason: str) -> None:

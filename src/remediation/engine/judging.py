@@ -8,9 +8,11 @@ from dataclasses import replace
 from remediation.core import gate as gating
 from remediation.core import progress
 from remediation.core.bounds import beyond
-from remediation.core.incident import Approval, Attempt
+from remediation.core.incident import Approval, Attempt, Incident
 from remediation.core.limits import HOUR
+from remediation.core.state import HostState
 from remediation.core.trust import Elevation
+from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
 from remediation.errors import GuardRefused
@@ -63,26 +65,9 @@ async def judge(
         plan = without_secrets(staff.world.redactor, plan)  # refused as it is, and recorded only to be read
 
     def judged() -> tuple[GateRecord, Elevation | None]:
-        now = staff.now()
-
-        def at(elevated: str) -> GateRecord:
-            situation = staff.policy.situation(
-                staff.state,
-                incident,
-                spec,
-                registered.code_digest,
-                now=now,
-                first=plan.stage == 0,
-                approved_by=consented,
-                elevated=elevated,
-            )
-            return gating.gate(plan, finding.confidence, spec, replace(situation, secrets=held), now=now)
-
-        record = at("")
-        if record.decision != "ask" or not gating.asks_for_trust(record):
-            return record, None
-        elevation = staff.policy.elevation(staff.state, incident, spec.id, plan, now=now)
-        return (at(elevation.reason) if elevation.granted else record), elevation
+        return verdict_of(
+            staff.policy, staff.state, incident, registered, finding, plan, now=staff.now(), approved_by=consented, held=held
+        )
 
     seen = staff.state.position
     record, elevation = judged()
@@ -124,6 +109,48 @@ async def judge(
     session.fresh = True
     session.began = session.began or session.clock.monotonic()
     await pause_for_rate(session, record)
+
+
+def verdict_of(
+    policy: Policy,
+    state: HostState,
+    incident: Incident,
+    registered: Registered,
+    finding: Finding,
+    plan: PlanRecord,
+    *,
+    now: int,
+    approved_by: str = "",
+    held: str = "",
+) -> tuple[GateRecord, Elevation | None]:
+    """
+    What the gate says to `plan` at `now` (milliseconds since 1970 UTC), and what the answer was if it had to be trusted beyond the profile.
+
+    Args:
+        approved_by: Who consented to this very plan, or to bounds that it keeps within.
+        held: Where the redactor fired in the plan; see `secrets_of`.
+
+    """
+    spec = registered.spec
+
+    def at(elevated: str) -> GateRecord:
+        situation = policy.situation(
+            state,
+            incident,
+            spec,
+            registered.code_digest,
+            now=now,
+            first=plan.stage == 0,
+            approved_by=approved_by,
+            elevated=elevated,
+        )
+        return gating.gate(plan, finding.confidence, spec, replace(situation, secrets=held), now=now)
+
+    record = at("")
+    if record.decision != "ask" or not gating.asks_for_trust(record):
+        return record, None
+    elevation = policy.elevation(state, incident, spec.id, plan, now=now)
+    return (at(elevation.reason) if elevation.granted else record), elevation
 
 
 def _trust(planned: AttemptPlanned, elevation: Elevation | None) -> list[Entry]:

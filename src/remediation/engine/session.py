@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from remediation.context import Facts, IncidentView, PriorAttempt, RemediationContext
-from remediation.coordination.locks import SubjectLock
+from remediation.context import RemediationContext
 from remediation.core import progress
 from remediation.core.incident import Attempt, Incident, Status
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
+from remediation.engine import proposing
 from remediation.engine.casefile import CaseFile
 from remediation.engine.guarding import Health
 from remediation.engine.intake import Intake
@@ -30,6 +30,7 @@ from remediation.model.runbook import Finding
 from remediation.model.text import printable
 from remediation.ports.channel import Notice
 from remediation.ports.journal import Journal
+from remediation.ports.locking import HeldLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Staff:
     policy: Policy
     past: Callable[[str], Awaitable[tuple[PastHeal, ...]]]
     """Past heals of a fingerprint, also those that the state has forgotten."""
-    keep: Callable[[SubjectLock, asyncio.Task[Any]], None]
+    keep: Callable[[HeldLock, asyncio.Task[Any]], None]
     """Keeps a lock until a task that could not be stopped has ended."""
     intake: Intake
     """Knows of reports that are not journaled yet."""
@@ -69,7 +70,7 @@ class Staff:
 class Session:
     """One treatment's working state. Its attempt's loan and context live here, and end with it."""
 
-    def __init__(self, staff: Staff, incident: Incident, lock: SubjectLock) -> None:
+    def __init__(self, staff: Staff, incident: Incident, lock: HeldLock) -> None:
         self.staff = staff
         self.lock = lock
         self.clock = staff.world.clock
@@ -104,6 +105,7 @@ class Session:
         if self._loan is None or self._loan.attempt != attempt:
             self.end_loan("another attempt began")
             self._loan = Loan(self.staff.world, self.staff.registry.specs.get(runbook), attempt, self.lock)
+            self.lock.tell(attempt)
         return self._loan
 
     def context(self, registered: Registered, attempt: Attempt | None) -> RemediationContext:
@@ -114,16 +116,8 @@ class Session:
         if self._ctx is None or not known:
             loan = self.lend(spec.id, wanted)
             incident = self.case.incident
-            view = IncidentView(
-                id=incident.id,
-                severity=incident.severity,
-                provenance=incident.provenance,
-                opened_at=incident.opened_at,
-                reports=incident.reports,
-            )
-            bound = {"incident": incident.id, "code": incident.event.code, "runbook": spec.id, "attempt": loan.attempt}
-            facts = Facts(attempts=self._prior(incident))
-            self._ctx = RemediationContext(incident.event, view, spec.id, registered.options, loan.services(), facts, bound)
+            past = self.staff.state.past.get(incident.fingerprint, ())
+            self._ctx = proposing.context_of(incident, registered, loan, past)
         if attempt is not None:
             self._ctx.advance(
                 finding=attempt.finding,
@@ -252,17 +246,3 @@ class Session:
                 actions=(f"remediation runbooks show {runbook}", f"remediation incident show {incident.id}"),
             )
         )
-
-    def _prior(self, incident: Incident) -> tuple[PriorAttempt, ...]:
-        here = [
-            PriorAttempt(
-                incident=incident.id, runbook=item.runbook, outcome=item.outcome, reason=item.reason, finished_at=item.finished_at
-            )
-            for item in reversed(incident.attempts)
-            if item.outcome
-        ]
-        earlier = [
-            PriorAttempt(incident=item.incident, runbook=item.runbook, outcome=item.status, reason="", finished_at=item.settled_at)
-            for item in reversed(self.staff.state.past.get(incident.fingerprint, ()))
-        ]
-        return (*here, *earlier)
