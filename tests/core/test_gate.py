@@ -58,8 +58,14 @@ def test_a_threshold_of_zero_lets_any_confidence_pass_and_one_of_a_hundred_only_
 
 
 def test_a_supervised_profile_asks_for_the_sake_of_the_profile_whatever_the_confidence() -> None:
-    assert decided(confidence=0, profile="supervised") == ("ask", {"profile"})
+    assert decided(confidence=0, profile="supervised") == ("ask", {"profile", "confidence"})
     assert decided(confidence=100, profile="supervised") == ("ask", {"profile"})
+
+
+def test_trust_beyond_the_profile_never_makes_up_for_low_confidence() -> None:
+    for profile in ("supervised", "collaborative", "autonomous"):
+        assert decided(confidence=69, profile=profile, elevated="granted by alice") == ("ask", {"confidence"})
+        assert decided(confidence=70, profile=profile, elevated="granted by alice")[0] == "proceed"
 
 
 # -- rows, one by one -----------------------------------------------------------------------------------------------------

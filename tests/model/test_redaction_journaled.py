@@ -60,6 +60,7 @@ def flat(annotation: Any) -> list[Any]:
 PROSE = frozenset(
     """
     reason error summary evidence analysis actions anew skipped line diff loses note output title subject code subsystem tainted why
+    deprecated
     """.split()
 )
 

@@ -130,9 +130,9 @@ def _declaration_rows(plan: PlanRecord, spec: RunbookSpec, situation: Situation)
 def _lifecycle_rows(spec: RunbookSpec, situation: Situation) -> Iterator[Row]:
     if situation.state in ("registered", "quarantined", "deprecated"):
         how = {
-            "registered": f'to let it act, set [runbooks."{spec.id}"] state = "live"',
-            "quarantined": "find out why it failed",
-            "deprecated": "use its successor",
+            "registered": f'to let it act, `remediation runbooks promote {spec.id}`, or set [runbooks."{spec.id}"] state = "live"',
+            "quarantined": f"find out why: `remediation runbooks show {spec.id}`",
+            "deprecated": spec.deprecated or "use its successor",
         }[situation.state]
         yield "lifecycle", "observe", f"{spec.id} is {situation.state}; {how}", 0
     if situation.profile == "observe":
@@ -151,7 +151,8 @@ def _consent_rows(plan: PlanRecord, confidence: int, spec: RunbookSpec, situatio
         yield "profile", "ask", "the profile is supervised: a person approves each plan", 0
     elif situation.profile == "collaborative" and plan.radius is Radius.MACHINE:
         yield "profile", "ask", "the profile is collaborative: plans that reach the machine need a person", 0
-    if situation.profile in ("collaborative", "autonomous") and confidence < situation.threshold:
+    # Under `observe` too: what is recorded says whom it would have asked. Under `supervised`, a grant must not lift more than the profile.
+    if confidence < situation.threshold:
         yield "confidence", "ask", f"confidence {confidence} is below the threshold {situation.threshold}", 0
 
 

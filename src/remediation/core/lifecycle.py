@@ -1,4 +1,9 @@
-"""Runbooks as the journal knows them: state, code digest and track record."""
+"""
+Runbooks as the journal knows them: state, code digest and track record.
+
+A runbook that no host has registered is a candidate: it has no record. The states and what moves a runbook between them stand in
+``docs/specs/runbook-lifecycle.md``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import Literal
 from remediation.core.incident import Incident
 from remediation.model.entries import (
     AttemptFinished,
+    AttemptPlanned,
     Entry,
     RunbookDegraded,
     RunbookFaulted,
@@ -22,6 +28,8 @@ State = Literal["registered", "live", "degraded", "quarantined", "deprecated"]
 ACTIVE: tuple[State, ...] = ("live", "degraded")
 """The states in which a runbook may act."""
 WEEK = 7 * 24 * 3_600_000
+DURATIONS = 101
+"""Newest healed attempts whose durations are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +43,12 @@ class RunbookRecord:
     spec: str = ""
     why: str = ""
     promoted_by: str = ""
-    """Who promoted it; empty unless it is live."""
+    """Who promoted it; empty unless it may act."""
     changed_at: int = 0
+    changed_seq: int = -1
+    """The entry that brought it into its state, or told anew why it is in it."""
+    deprecated: str = ""
+    """Why it should not be used any more, as its spec says."""
     attempts: int = 0
     healed: int = 0
     failed: int = 0
@@ -47,55 +59,109 @@ class RunbookRecord:
     last_fault: str = ""
     failures: tuple[tuple[int, str], ...] = field(default=())
     """Failed verdicts of the last 7 days: (time, incident), one per incident."""
+    withheld: int = 0
+    """Attempts whose plans were not applied, for whatever reason."""
+    observed: int = 0
+    """Plans of the present code that were recorded only to be read."""
+    would_act: int = 0
+    """How many of these would have been applied at once if the runbook had been live; for the others a person would have been asked."""
+    durations: tuple[int, ...] = ()
+    """Milliseconds that the newest healed attempts took, of at most `DURATIONS`; the newest stands last."""
+
+    @property
+    def median_ms(self) -> int | None:
+        """The median of `durations`, the lower one of two; `None` if there are none."""
+        ordered = sorted(self.durations)
+        return ordered[(len(ordered) - 1) // 2] if ordered else None
 
 
-def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int) -> RunbookRecord:
-    """The record after an entry of the runbook's own stream."""
-    name = getattr(entry, "runbook", "")
-    known = record or RunbookRecord(name)
+def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int, seq: int = -1) -> RunbookRecord:
+    """The record after `entry` of the runbook's own stream, which stands at `seq`. An entry that does not fit the state changes nothing."""
+    known = record or RunbookRecord(getattr(entry, "runbook", ""))
     match entry:
         case RunbookRegistered():
-            # Changed code has to earn its place again; quarantine outlives a change of code.
-            state: State = "quarantined" if known.state == "quarantined" else "registered"
-            why = "first seen" if not known.code_digest else "new code" if known.code_digest != entry.code_digest else "taken back"
-            known = replace(known, code_digest=entry.code_digest, plugin=entry.plugin, spec=entry.spec)
-            return replace(known, state=state, promoted_by="", why=why, changed_at=at, clean=0)
+            return _registered(known, entry, at, seq)
         case RunbookPromoted():
             # A promotion is for exactly the code that it names, and a quarantine is ended by a release only.
-            if known.state == "quarantined" or entry.code_digest != known.code_digest:
+            if known.state in ("quarantined", "deprecated") or entry.code_digest != known.code_digest:
                 return known
             why = f"promoted by {entry.by}" + (f": {entry.reason}" if entry.reason else "")
-            return replace(known, state="live", promoted_by=entry.by, why=why, changed_at=at)
+            return replace(known, state="live", promoted_by=entry.by, why=why, changed_at=at, changed_seq=seq)
         case RunbookDegraded():
-            if known.state not in ("live", "degraded"):
+            if known.state not in ACTIVE:
                 return known
-            return replace(known, state="degraded", why=entry.reason, changed_at=at)
+            return replace(known, state="degraded", why=entry.reason, changed_at=at, changed_seq=seq)
         case RunbookQuarantined():
-            return replace(known, state="quarantined", why=f"quarantined by {entry.by}: {entry.reason}", changed_at=at, clean=0)
+            why = f"quarantined by {entry.by}: {entry.reason}"
+            return replace(known, state="quarantined", promoted_by="", why=why, changed_at=at, changed_seq=seq, clean=0)
         case RunbookReleased():
-            return replace(known, state="registered", why=f"released by {entry.by}", failures=(), changed_at=at)
+            if known.state != "quarantined":
+                return known
+            why = f"released by {entry.by}" + (f": {entry.reason}" if entry.reason else "")
+            return replace(known, state=_unproven(known.deprecated), why=why, failures=(), changed_at=at, changed_seq=seq)
         case RunbookFaulted():
             return replace(known, faults=known.faults + 1, clean=0, last_fault=f"{entry.step}: {entry.error}")
     return known
 
 
+def _registered(known: RunbookRecord, entry: RunbookRegistered, at: int, seq: int) -> RunbookRecord:
+    new = known.code_digest != entry.code_digest
+    why = "first seen" if not known.code_digest else "new code" if new else "taken back"
+    known = replace(
+        known,
+        code_digest=entry.code_digest,
+        plugin=entry.plugin,
+        spec=entry.spec,
+        deprecated=entry.deprecated,
+        promoted_by="",
+        clean=0,
+        # What other code would have done is no evidence for this one.
+        observed=0 if new else known.observed,
+        would_act=0 if new else known.would_act,
+    )
+    if known.state == "quarantined":
+        return known  # quarantine outlives a change of code
+    why = f"deprecated: {entry.deprecated}" if entry.deprecated else why
+    return replace(known, state=_unproven(entry.deprecated), why=why, changed_at=at, changed_seq=seq)
+
+
+def _unproven(deprecated: str) -> State:
+    """Changed code, and what comes out of a quarantine, has to earn its place again."""
+    return "deprecated" if deprecated else "registered"
+
+
+def observe(records: dict[str, RunbookRecord], entry: AttemptPlanned) -> None:
+    """Take a plan into the track records if it was recorded only to be read: it is evidence of what the runbook would do."""
+    if entry.gate.decision != "observe":
+        return
+    known = records.get(entry.runbook, RunbookRecord(entry.runbook))
+    if known.code_digest == entry.code_digest:
+        alone = not any(reason.decision == "ask" for reason in entry.gate.reasons)
+        records[entry.runbook] = replace(known, observed=known.observed + 1, would_act=known.would_act + alone)
+
+
 def learn(records: dict[str, RunbookRecord], incident: Incident, entry: AttemptFinished, *, at: int) -> None:
     """Take the end of an attempt into the track records."""
-    if entry.outcome != "withheld":
-        known = records.get(entry.runbook, RunbookRecord(entry.runbook))
-        failures = known.failures
-        if entry.outcome == "failed":
-            recent = tuple(item for item in failures if at - item[0] < WEEK and item[1] != incident.id)
-            failures = (*recent, (at, incident.id))
-        records[entry.runbook] = replace(
-            known,
-            attempts=known.attempts + 1,
-            healed=known.healed + (entry.outcome == "healed"),
-            failed=known.failed + (entry.outcome == "failed"),
-            inconclusive=known.inconclusive + (entry.outcome == "inconclusive"),
-            clean=_clean(known, incident, entry),
-            failures=failures,
-        )
+    known = records.get(entry.runbook, RunbookRecord(entry.runbook))
+    if entry.outcome == "withheld":
+        records[entry.runbook] = replace(known, withheld=known.withheld + 1)
+        return
+    failures, durations = known.failures, known.durations
+    if entry.outcome == "failed":
+        recent = tuple(item for item in failures if at - item[0] < WEEK and item[1] != incident.id)
+        failures = (*recent, (at, incident.id))
+    elif entry.outcome == "healed" and entry.duration_ms:
+        durations = (*durations[1 - DURATIONS :], entry.duration_ms)
+    records[entry.runbook] = replace(
+        known,
+        attempts=known.attempts + 1,
+        healed=known.healed + (entry.outcome == "healed"),
+        failed=known.failed + (entry.outcome == "failed"),
+        inconclusive=known.inconclusive + (entry.outcome == "inconclusive"),
+        clean=_clean(known, incident, entry),
+        failures=failures,
+        durations=durations,
+    )
 
 
 def _clean(record: RunbookRecord, incident: Incident, entry: AttemptFinished) -> int:

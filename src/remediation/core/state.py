@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from remediation.core import ground, keeping
 from remediation.core.evolution import evolve, opened
 from remediation.core.incident import Incident, Status, changed, id_of
-from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn
+from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn, observe
 from remediation.core.limits import PastHeal
 from remediation.core.tallies import Tallies
 from remediation.core.trust import evolve_grants
@@ -16,6 +16,7 @@ from remediation.model.base import epoch_ms, parse_timestamp
 from remediation.model.entries import (
     ApprovalRequested,
     AttemptFinished,
+    AttemptPlanned,
     DegradationReported,
     HostStarted,
     HostStopped,
@@ -115,7 +116,7 @@ class HostState:
             self._apply_incident(record, at)
         elif stream.startswith("runbook/"):
             name = stream.removeprefix("runbook/")
-            self.runbooks[name] = evolve_runbook(self.runbooks.get(name), entry, at=at)
+            self.runbooks[name] = evolve_runbook(self.runbooks.get(name), entry, at=at, seq=head.seq)
         elif isinstance(entry, HostStarted):
             self.instances[entry.instance] = entry
         elif isinstance(entry, HostStopped):
@@ -176,6 +177,8 @@ class HostState:
                 self._reopen(incident)
             elif isinstance(entry, AttemptFinished):
                 learn(self.runbooks, incident, entry, at=at)
+            elif isinstance(entry, AttemptPlanned):
+                observe(self.runbooks, entry)
             incident = self._consent(was, incident, record)
             self.tallies.take(was, incident, entry, at=at)
         self.incidents[id_] = incident

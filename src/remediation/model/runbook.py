@@ -114,6 +114,13 @@ class RunbookSpec(Frozen):
     """Quarantined later than others, alerting each time; never with radius fleet."""
     tags: tuple[str, ...] = ()
     """``data-loss``, ``auth`` and ``payments`` always ask a person."""
+    deprecated: str = ""
+    """Why it should not be used any more, and what is to be used instead. Such a runbook observes, and can't be promoted."""
+
+    @field_validator("deprecated")
+    @classmethod
+    def _told(cls, value: str) -> str:
+        return str(_line(value))
 
     @field_validator("id")
     @classmethod

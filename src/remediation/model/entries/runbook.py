@@ -17,11 +17,13 @@ class RunbookRegistered(Entry):
     plugin: str
     spec: str
     """The spec as JSON text."""
+    deprecated: str = ""
+    """Why it should not be used any more, as its spec says; then it never acts."""
 
     @classmethod
     def of(cls, spec: RunbookSpec, code_digest: str, plugin: str) -> RunbookRegistered:
         """The entry for a spec."""
-        return cls(runbook=spec.id, code_digest=code_digest, plugin=plugin, spec=spec.model_dump_json())
+        return cls(runbook=spec.id, code_digest=code_digest, plugin=plugin, spec=spec.model_dump_json(), deprecated=spec.deprecated)
 
 
 class RunbookPromoted(Entry):
@@ -52,12 +54,19 @@ class RunbookQuarantined(Entry):
 
 
 class RunbookReleased(Entry):
-    """A person ended the quarantine; the runbook is `registered` again."""
+    """
+    A person ended the quarantine; the runbook is `registered` again.
+
+    For an essential runbook a second person consented: `document` and `signature` can be checked with ``ssh-keygen -Y verify``.
+    """
 
     type: ClassVar[str] = "runbook.released"
     runbook: str
     by: str
     reason: str = ""
+    approver: str = ""
+    document: str = ""
+    signature: str = ""
 
 
 class RunbookFaulted(Entry):
