@@ -34,8 +34,12 @@ def clear_leftovers(home: Home, locks: SubjectLocks) -> None:
         if not alive(home.locks / f"host-{folder.name}.lock"):
             shutil.rmtree(folder, ignore_errors=True)
     locks.forget_children()
-    for path in home.root.glob(".snapshot.bin.*"):
-        # Written beside the writer lock: its name says by whom.
+    for path in (
+        *home.root.glob(".snapshot.bin.*"),
+        *home.root.glob(f".{home.told.name}.*"),
+        *home.root.glob(f".{home.anchors.name}.*"),
+    ):
+        # Its name says by whom it is written.
         pid = path.suffix[1:]
         if not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
             path.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ from remediation.engine.notices import Notices
 from remediation.engine.registry import Registry
 from remediation.engine.remediator import Remediator
 from remediation.engine.requests import Requests
+from remediation.engine.told import Told
 from remediation.engine.watching import Sentinels
 from remediation.journal import IntentJournal
 from remediation.journal.inbox import Inbox
@@ -51,9 +52,6 @@ from remediation.ports.channel import Channel
 from remediation.ports.clock import Clock, SystemClock
 from remediation.settings import Home, Settings
 from remediation.stores.blobs import FileBlobStore
-
-_LAST_WORDS = 5.0
-"""Seconds for notices about the stop itself."""
 
 
 class RemediatorBootstrap:
@@ -118,7 +116,7 @@ class RemediatorBootstrap:
             journal = await open_journal(home, clock, state=state, keys=keys)
             stack.push_async_callback(journal.close)
             journal.redactor = self.redactor
-            notices = Notices(state, self._all_channels(plugins), clock, journal.durable)
+            notices = Notices(state, self._all_channels(plugins), clock, journal, Told(home.told, journal.origin))
             anchoring = Anchoring(anchors, journal, clock, notices.tell, home.anchors)
             await anchoring.check()
             instance = random.token_hex(6)
@@ -208,7 +206,7 @@ class RemediatorBootstrap:
 async def _last_heads(anchoring: Anchoring, notices: Notices) -> None:
     """After the last entry; what there is to say about it can't be sent by those who have stopped already."""
     await anchoring.stop()
-    await notices.drain(_LAST_WORDS)
+    await notices.drain()
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

@@ -98,6 +98,7 @@ class Remediator:
 
     async def start(self) -> None:
         """Take over every open incident and begin to heal."""
+        self._notices.begin()
         self._state.listeners.append(self._notice_change)
         self._state.listeners.append(self._notices.noted)
         self._schedule.start()
@@ -126,7 +127,7 @@ class Remediator:
                 await self.intake.flush()
             except JournalError as error:
                 self._log.error("counts of repeated reports could not be journaled", error=str(error))
-        await self._notices.drain(5.0)
+        await self._notices.drain()
         for task in self._kept:
             task.cancel()
         self._state.listeners.clear()

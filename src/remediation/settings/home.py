@@ -129,6 +129,11 @@ class Home:
         return self.root / "anchors.json"
 
     @property
+    def told(self) -> Path:
+        """How far in the log people were told of what happened."""
+        return self.root / "told.json"
+
+    @property
     def made(self) -> bool:
         """Whether the folder is a home (has an inbox), though perhaps one without a journal yet."""
         return self.inbox.is_dir()
