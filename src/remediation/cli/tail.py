@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,6 +68,8 @@ def tail(
 
 
 async def _tail(home: Home, lines: int, wanted: dict[str, Any], *, follow: bool, json: bool) -> None:
+    import asyncio
+
     from remediation.cli import reading
     from remediation.journal.reading import POLL
 

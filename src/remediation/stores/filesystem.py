@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from remediation.errors import JournalUnavailable
+
 _NETWORK = frozenset(
     [
         "nfs",
@@ -47,6 +49,15 @@ def network_filesystem(path: Path) -> str:
         return ""
     kind = kind_of(place, mounts)
     return kind if kind in _NETWORK else ""
+
+
+def refuse_network_filesystem(path: Path) -> None:
+    """Raise JournalUnavailable when `path` would lie on a network file system, where SQLite's locks and WAL can't be trusted."""
+    kind = network_filesystem(path)
+    if kind:
+        raise JournalUnavailable(
+            f"{path} lies on {kind}, a network file system; SQLite's WAL needs a local one. Choose a home on a local disk"
+        )
 
 
 def kind_of(place: Path, mounts: bytes) -> str:

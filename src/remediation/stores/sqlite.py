@@ -19,7 +19,7 @@ from remediation.journal.selection import EVERYTHING, Selection
 from remediation.journal.store import Base, Row, StreamTaken, Unit
 from remediation.proof.tiles import Tile
 from remediation.stores import queries, schema, writing
-from remediation.stores.filesystem import network_filesystem
+from remediation.stores.filesystem import refuse_network_filesystem
 
 T = TypeVar("T")
 APPLICATION_ID = writing.APPLICATION_ID
@@ -55,15 +55,6 @@ def create(path: Path, note: str) -> None:
             os.close(directory)
     except (sqlite3.Error, OSError) as error:
         raise JournalUnavailable(f"can't create the journal {path}: {error}") from error
-
-
-def refuse_network_filesystem(path: Path) -> None:
-    """Raise JournalUnavailable when `path` would lie on a network file system, where SQLite's locks and WAL can't be trusted."""
-    kind = network_filesystem(path)
-    if kind:
-        raise JournalUnavailable(
-            f"{path} lies on {kind}, a network file system; SQLite's WAL needs a local one. Choose a home on a local disk"
-        )
 
 
 class SqliteJournalStore:
