@@ -18,6 +18,7 @@ from typing import Literal
 import remediation
 from remediation.cli import reading
 from remediation.cli.anchor_checks import look_at_anchors
+from remediation.cli.consent_checks import look_at_requests, look_at_signers
 from remediation.core.state import HostState
 from remediation.discovery import discover
 from remediation.errors import RemediationError
@@ -68,6 +69,7 @@ def examine(home: Home) -> Iterator[Finding]:
         yield from _keys(settings.home)
         yield from _configured(settings)
         known = yield from _plugins(settings)
+        yield from (Finding(level, "approvals", message, mend) for level, message, mend in look_at_signers(settings))
     try:
         state = reading.run(reading.host_state(home))
     except (RemediationError, sqlite3.Error) as error:
@@ -80,6 +82,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _host(host, state)
     yield from _inbox(home, host)
     yield from _incidents(state)
+    yield from (Finding(level, "approvals", message, mend) for level, message, mend in look_at_requests(state))
     if settings is not None:
         yield from _runbooks(settings, state, known)
 

@@ -122,7 +122,7 @@ class Signers:
         near = private_key_in_reach(key, [file]) if file is not None else None
         if near is None and host == os.geteuid():
             near = private_key_in_reach(key)
-        if near is None or not _readable_by(host, near.path):
+        if near is None or not readable_by(host, near.path):
             return
         raise ApprovalRefused(
             f"the private key of {principal} lies in {near.path}, where the host's own user ({_name_of(host)}, owner of {self.home.root}) "
@@ -271,7 +271,7 @@ def refuse_altered(genuine: bool, id_: str) -> None:
         )
 
 
-def _readable_by(uid: int, file: Path) -> bool:
+def readable_by(uid: int, file: Path) -> bool:
     """Whether the user `uid` could read `file`, by its owner, group and mode and those of the folders above it."""
     if uid == 0:
         return True
