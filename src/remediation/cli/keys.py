@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,6 +42,8 @@ def list_(*, home: HomeOption = None, json: JsonOption = False) -> None:
       remediation keys list
       remediation keys list --json | jq -r '.[].vkey'
     """
+    import asyncio
+
     found = asyncio.run(_epochs(_home(home)))
     if json:
         output.say_json(found)
@@ -70,6 +71,8 @@ def rotate(
       remediation keys rotate --reason "once a year"
       remediation keys rotate --reason "a backup was stolen" --json
     """
+    import asyncio
+
     ask_at_the_terminal()
     done = asyncio.run(_rotated(_home(home), reason))
     if json:
@@ -103,6 +106,8 @@ def export(
       remediation keys export --pem | openssl pkey -pubin -text -noout
       remediation keys export --allowed-signers --out allowed_signers
     """
+    import asyncio
+
     from remediation.bootstrap.keys import read_epochs
 
     if allowed_signers:
@@ -146,6 +151,8 @@ def passphrase(
       remediation keys passphrase --from fd:3 3< new-passphrase
       remediation keys passphrase --remove
     """
+    import asyncio
+
     from remediation.bootstrap.keys import change_passphrase, open_keys
 
     if remove and source is not None:
