@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+from remediation.bootstrap.pulse import Pulse
+from remediation.coordination.beats import PACE
 from remediation.core.incident import Incident
 from remediation.core.state import HostState
 from remediation.engine.approvals import Approvals
 from remediation.engine.intake import Reported
 from remediation.engine.remediator import Remediator
 from remediation.engine.requests import Requests
+from remediation.engine.trusting import Trust
 from remediation.engine.watching import Sentinels
 from remediation.journal import IntentJournal
 from remediation.model.events import DegradationEvent, Provenance
@@ -27,6 +31,8 @@ class Host:
         sentinels: Sentinels,
         requests: Requests,
         approvals: Approvals,
+        trust: Trust,
+        pulse: Pulse,
     ) -> None:
         self.instance = instance
         self.journal = journal
@@ -36,6 +42,9 @@ class Host:
         self._requests = requests
         self.approvals = approvals
         """What waits for a person's consent, and how it is answered."""
+        self.trust = trust
+        """People's grants of trust beyond the profile: which there are, how one is given and revoked."""
+        self._pulse = pulse
         self._stopped = asyncio.Event()
         self.stopped_because = ""
 
@@ -92,6 +101,15 @@ class Host:
     def halted(self) -> str:
         """Why nothing is applied at present (the journal can't be written); empty when all is well."""
         return self._remediator.halted
+
+    def on_beat(self, listener: Callable[[], None], every: float = PACE) -> None:
+        """
+        Have `listener` called about every `every` seconds while the event loop runs and the journal answers and can be written.
+
+        For a service manager or a supervisor of the embedding program: when it is not called any more, the host is stuck. It must
+        return at once. Also in the home's ``hosts/<instance>.json``, see `remediation.coordination.beats`.
+        """
+        self._pulse.listen(listener, every)
 
     async def settle(self) -> dict[str, int]:
         """

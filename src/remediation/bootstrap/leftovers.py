@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from remediation.bootstrap.keys import exchanging
+from remediation.coordination import beats
 from remediation.coordination.locks import SubjectLocks, alive
 from remediation.errors import ConfigurationError
 from remediation.settings import Home
@@ -33,6 +34,10 @@ def clear_leftovers(home: Home, locks: SubjectLocks) -> None:
     for folder in home.scratch.iterdir():
         if not alive(home.locks / f"host-{folder.name}.lock"):
             shutil.rmtree(folder, ignore_errors=True)
+    beats.remove_dead(home.hosts)
+    for path in home.hosts.glob(".*"):
+        if not alive(home.locks / f"host-{path.suffix[1:]}.lock"):
+            path.unlink(missing_ok=True)
     locks.forget_children()
     for path in (
         *home.root.glob(".snapshot.bin.*"),

@@ -25,6 +25,7 @@ from remediation.bootstrap.host import Host
 from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
+from remediation.bootstrap.pulse import Pulse
 from remediation.bootstrap.vault import open_vault
 from remediation.coordination.locks import HostLock, SubjectLocks, alive
 from remediation.core.state import HostState
@@ -154,7 +155,8 @@ class RemediatorBootstrap:
             )
             requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, approvals, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
-            host = Host(instance, journal, state, remediator, watching, requests, approvals)
+            pulse = Pulse(home.hosts, settings.host.ready_file, settings.host.id, instance, journal, lambda: remediator.halted)
+            host = Host(instance, journal, state, remediator, watching, requests, approvals, pulse)
             await remediator.start()
             stack.push_async_callback(self._farewell, journal, host, remediator)
             stack.push_async_callback(remediator.stop)
@@ -163,6 +165,9 @@ class RemediatorBootstrap:
                 stack.push_async_callback(_cancelled, inbox)
                 watching.start()
                 stack.push_async_callback(watching.stop)
+            # Last to come and first to go: who sees the file can report, and will be heard.
+            stack.push_async_callback(pulse.end)
+            pulse.begin()
             structlog.get_logger("remediation.host").info("ready", host=settings.host.id, instance=instance, entries=journal.size)
             yield host
 

@@ -25,6 +25,7 @@ from remediation.cli import (
     run,
     runbooks,
     secrets,
+    watchdog,
 )
 from remediation.cli.options import HomeOption
 from remediation.errors import RemediationError
@@ -74,6 +75,7 @@ def _root(
 # In the order in which `--help` lists them; groups come last.
 init.register(app)
 run.register(app)
+watchdog.register(app)
 report.register(app)
 incidents.register(app)
 approvals.register(app)

@@ -156,7 +156,8 @@ class Settings(Frozen):
     def _resolve(self) -> Self:
         base = absolute(self.base, Path.cwd())
         home = absolute(self.host.home, base) if self.host.home else base if Home(base).made else base / DEFAULT_HOME
-        host = {"home": home, "id": self.host.id or default_host_id(home)}
+        ready = absolute(self.host.ready_file, base) if self.host.ready_file else None
+        host = {"home": home, "id": self.host.id or default_host_id(home), "ready_file": ready}
         roots = self.effects.roots
         disposable = self.effects.disposable
         effects = {

@@ -18,7 +18,7 @@ PASSPHRASE_SOURCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|fd:(0|[3-9]|[1-9][0-9]{1,3})|
 PASSPHRASE_SOURCES = ("env:REMEDIATION_KEY_PASSPHRASE", "credential:remediation-key-passphrase")
 """Where the passphrase of the signing key is looked for, if the settings don't say."""
 _PRIVATE = 0o700
-_OWN = {CONFIG_NAME, ".gitignore", "blobs", "locks", "scratch", "sentinels"}
+_OWN = {CONFIG_NAME, ".gitignore", "blobs", "hosts", "locks", "scratch", "sentinels"}
 """What may lie in a folder that is no home yet: a making that was interrupted leaves these. The inbox comes last."""
 
 
@@ -82,6 +82,11 @@ class Home:
     def locks(self) -> Path:
         """Kernel locks of host instances and attempts."""
         return self.root / "locks"
+
+    @property
+    def hosts(self) -> Path:
+        """One file for each host that is ready: who it is, and its newest beat."""
+        return self.root / "hosts"
 
     @property
     def scratch(self) -> Path:
@@ -148,7 +153,7 @@ class Home:
         """
         try:
             self._refuse_foreign()
-            for folder in (self.root, self.blobs, self.locks, self.scratch, self.sentinels, self.inbox):
+            for folder in (self.root, self.blobs, self.hosts, self.locks, self.scratch, self.sentinels, self.inbox):
                 _make_private(folder)
             if self.keys_folder is not None:
                 _make_private(self.keys_folder)

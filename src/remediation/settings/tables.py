@@ -33,6 +33,10 @@ class HostTable(Frozen):
     """Modules with hooks, beside what entry points bring."""
     autoload: Annotated[bool | tuple[str, ...], BeforeValidator(_autoload)] = True
     """Which plugins installed packages may bring through the entry-point group ``remediation``: all, none, or those named."""
+    ready_file: Path | None = None
+    """Written when the host is ready, removed when it stops: who it is, as JSON. For whoever waits for it. Default: none."""
+    strict_steps: StrictBool = True
+    """Whether a runbook's step that changes files, starts processes or alters the process's own state is a fault of the runbook."""
 
     @field_validator("id")
     @classmethod

@@ -16,6 +16,8 @@ id = "{id}"          # names this host in its journal and keys; don't change it 
 #home = "."                      # the folder of journal and inbox: this one
 #plugins = []                    # modules with hooks, e.g. ["my_package.runbooks"]
 #autoload = true                 # what installed packages may bring by entry points: true, false, or a list of names
+#ready_file = "/run/app/ready"   # there while the host is ready; default: none
+#strict_steps = true             # a runbook's step that changes files or starts processes by itself is a fault
 
 [gate]
 # What the host may do alone:
