@@ -176,7 +176,7 @@ class Counter:
     def watch(self) -> None:
         """Count from now on."""
         from remediation.bootstrap import host as hosting
-        from remediation.coordination.locks import SubjectLock, SubjectLocks
+        from remediation.coordination.machine_lock import MachineLock, MachineLocked
         from remediation.effects import BUILTIN_KINDS, renaming
         from remediation.engine.treatment import treat  # noqa: F401
         from remediation.journal import IntentJournal
@@ -190,8 +190,8 @@ class Counter:
             (IntentJournal, "append"),
             (SqliteJournalStore, "commit"),
             (HeadNote, "advance"),
-            (SubjectLocks, "try_acquire"),
-            (SubjectLock, "release"),
+            (MachineLock, "try_acquire"),
+            (MachineLocked, "release"),
         ]
         places += [(kind, name) for kind in BUILTIN_KINDS for name in ("prepare", "apply", "probe", "revert")]
         for kind, name in places:

@@ -13,7 +13,8 @@ import psutil
 
 from remediation.bootstrap.keys import exchanging
 from remediation.coordination import beats
-from remediation.coordination.locks import SubjectLocks, alive
+from remediation.coordination.locks import alive
+from remediation.coordination.machine_lock import MachineLock
 from remediation.errors import ConfigurationError
 from remediation.settings import Home
 
@@ -23,7 +24,7 @@ RECOVERY = "recovery.json"
 """The steps of a recovery that is not finished, see `remediation.bootstrap.recovering`."""
 
 
-def clear_leftovers(home: Home, locks: SubjectLocks) -> None:
+def clear_leftovers(home: Home, locks: MachineLock) -> None:
     """
     Remove the lock files, scratch folders and unfinished files of hosts that are gone. What living ones use is left alone.
 

@@ -27,7 +27,8 @@ from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.bootstrap.pulse import Pulse
 from remediation.bootstrap.vault import open_vault
-from remediation.coordination.locks import HostLock, SubjectLocks, alive
+from remediation.coordination.locks import HostLock, alive
+from remediation.coordination.machine_lock import MachineLock
 from remediation.core.state import HostState
 from remediation.discovery import Plugins, discover
 from remediation.effects import HostControls
@@ -123,7 +124,7 @@ class RemediatorBootstrap:
             instance = random.token_hex(6)
             host_lock = HostLock(home.locks, instance)
             stack.callback(host_lock.release)
-            locks = SubjectLocks(home.locks, clock)
+            locks = MachineLock(home.locks, clock)
             clear_leftovers(home, locks)
             scratch = home.scratch / instance
             stack.callback(shutil.rmtree, scratch, ignore_errors=True)

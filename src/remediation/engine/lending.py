@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from remediation.context import Services
-from remediation.coordination.locks import SubjectLock
 from remediation.coordination.processes import run_process
 from remediation.errors import CredentialRefused
 from remediation.model.entries import CredentialUsed
@@ -19,6 +18,7 @@ from remediation.model.redaction import Redactor
 from remediation.model.runbook import RunbookSpec
 from remediation.ports.clock import Clock
 from remediation.ports.effect import BlobStore, Completed, Control, Disposable, EffectKinds, Roots, SecretRef
+from remediation.ports.locking import HeldLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Loan:
     spec: RunbookSpec | None
     """`None` when the runbook is no longer registered: then there are no secrets."""
     attempt: str
-    lock: SubjectLock
+    lock: HeldLock
     used: list[CredentialUsed] = field(default_factory=list)
     """Credentials read since the last commit; the next one journals them."""
     _scratch: Path | None = None
@@ -104,7 +104,7 @@ class Loan:
         def started(pid: int) -> None:
             self.lock.record_child(pid, deadline)
 
-        inherit = [descriptor for descriptor in (self.lock.descriptor, self.world.host_descriptor) if descriptor >= 0]
+        inherit = [descriptor for descriptor in (*self.lock.descriptors, self.world.host_descriptor) if descriptor >= 0]
         return await run_process(argv, timeout=seconds, cwd=cwd, env=env, stdin=stdin, inherit=inherit, started=started)
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 
-from remediation.coordination.locks import SubjectLock, SubjectLocks
 from remediation.core import progress
 from remediation.core.incident import Incident, stream_of
 from remediation.core.limits import PastHeal
@@ -29,6 +28,7 @@ from remediation.model.base import epoch_ms
 from remediation.model.entries import IncidentWaiting, Record, RunbookFaulted
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.ports.journal import Journal
+from remediation.ports.locking import Claim, HeldLock, Locks
 
 SWEEP = 2.0
 """Seconds between two looks for incidents that nobody treats: those of hosts that died, or were paused."""
@@ -56,7 +56,7 @@ class Remediator:
         registry: Registry,
         world: World,
         policy: Policy,
-        locks: SubjectLocks,
+        locks: Locks,
         notices: Notices,
     ) -> None:
         self._health = Health(notices, world.instance)
@@ -83,7 +83,7 @@ class Remediator:
             notices.tell,
         )
         self._kept: set[asyncio.Task[None]] = set()
-        self._kept_locks: set[SubjectLock] = set()
+        self._kept_locks: set[HeldLock] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._waiters: dict[str, asyncio.Event] = {}
@@ -217,9 +217,9 @@ class Remediator:
         incident = self._state.incidents.get(incident_id)
         if incident is None or not incident.open or not self._health.may_treat(incident_id):
             return
-        lock: SubjectLock | None = None
+        lock: HeldLock | None = None
         try:
-            lock = self._locks.try_acquire(incident.event.subject)
+            lock = self._locks.try_acquire(incident.event.subject, Claim(self._world.instance, incident.id))
             if lock is None:
                 # Another host works on it, or what a dead one left behind; it must not occupy a place here meanwhile.
                 self._locks.end_orphans(incident.event.subject)
@@ -253,7 +253,7 @@ class Remediator:
             whole.apply(record)
         return whole.incidents[incident_id]
 
-    def _keep(self, lock: SubjectLock, task: asyncio.Task[Any]) -> None:
+    def _keep(self, lock: HeldLock, task: asyncio.Task[Any]) -> None:
         async def keep() -> None:
             await asyncio.wait({task})
             self._kept_locks.discard(lock)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from remediation.coordination.locks import SubjectLock
 from remediation.core import progress
 from remediation.core.incident import Incident, Status
 from remediation.engine import acting, consenting, deciding
@@ -14,11 +13,12 @@ from remediation.engine.steps import StepDeclined, StepFault, call_step
 from remediation.model.entries import IncidentWaiting
 from remediation.model.runbook import Escalation
 from remediation.model.text import capped
+from remediation.ports.locking import HeldLock
 
 ANALYSIS_CAP = 24 * 1024
 
 
-async def treat(staff: Staff, incident: Incident, lock: SubjectLock) -> int | None:
+async def treat(staff: Staff, incident: Incident, lock: HeldLock) -> int | None:
     """
     Treat `incident` under its subject's `lock`.
 
