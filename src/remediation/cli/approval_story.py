@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from remediation.cli import output, reading
+from remediation.cli import reading, showing
 from remediation.cli.postmortem_text import Block, Heading, Item, Part
 from remediation.core.state import HostState
 from remediation.engine.approvals import Request
 from remediation.model.base import from_epoch_ms, timestamp
 from remediation.model.entries import AttemptPlanned, GateReason
 from remediation.model.runbook import Bounds
-from remediation.model.text import printable
 from remediation.settings.home import Home
 
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
@@ -96,17 +95,7 @@ def whole(told: Asked) -> dict[str, Any]:
 
 def say(told: Asked) -> None:
     """Show the request to people, with its diffs in colour where there are colours."""
-    for part in _parts(told):
-        match part:
-            case Heading(1, text):
-                output.say(f"{text}\n{'=' * len(text)}")
-            case Heading(_, text):
-                output.say(f"\n{text}")
-            case Item(label, text):
-                # One line, whatever it holds: else a stranger's text could look like one of ours.
-                output.say(f"  {label}: {printable(text)}" if label else f"  {printable(text)}")
-            case Block(text):
-                output.say_diff(text)
+    showing.say(_parts(told))
 
 
 def _parts(told: Asked) -> Iterator[Part]:

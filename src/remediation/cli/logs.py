@@ -12,9 +12,10 @@ from remediation.model.redaction import Redactor
 from remediation.model.text import printable
 
 
-def configure(stream: TextIO, *, json: bool, redactor: Callable[[], Redactor] = Redactor) -> None:
+def configure(stream: TextIO, *, json: bool, redactor: Callable[[], Redactor] = Redactor, level: str = "info") -> None:
     """
-    Send the package's log to `stream`: JSON lines if asked for, else ``time level event key=value …``; coloured on a terminal.
+    Send the package's log from `level` on to `stream`: JSON lines if asked for, else ``time level event key=value …``; coloured on a
+    terminal.
 
     Secrets are masked by what `redactor` returns, which is asked for each line: a host learns of more while it starts.
     """
@@ -36,7 +37,7 @@ def configure(stream: TextIO, *, json: bool, redactor: Callable[[], Redactor] = 
             renderer,
         ],
         logger_factory=structlog.WriteLoggerFactory(file=stream),
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from remediation.cli.story import Story, because, moment, planned
+from remediation.cli.story import Story, because, moment, planned, stage_of
 from remediation.core.incident import UNDO
 from remediation.model import entries
 from remediation.model.entries import Entry, Record
@@ -126,28 +126,12 @@ class _Telling:
         plan = entry.plan
         # A stage that is planned again after a wait replaces what was planned under the same keys.
         # One that is judged again, after a person consented to it, is the same plan.
-        again = any((stage["plan"]["digest"], stage["gate"]["decision"]) == (entry.plan_digest, "ask") for stage in attempt["stages"])
+        again = any(
+            (stage["plan"]["digest"], stage["gate"]["decision"]) == (entry.plan_digest, "ask") for stage in attempt["stages"]
+        )
         made = {effect.key: self.story.effects[effect.key] if again else planned(effect) for effect in plan.effects}
         self.story.effects |= made
-        attempt["stages"].append(
-            {
-                "stage": plan.stage,
-                "at": self.at,
-                "finding": entry.finding.model_dump(mode="json"),
-                "gate": {**entry.gate.model_dump(mode="json"), "until": moment(entry.gate.until) if entry.gate.until else None},
-                "plan": {
-                    "digest": entry.plan_digest,
-                    "summary": plan.summary,
-                    "loses": plan.loses,
-                    "tags": list(plan.tags),
-                    "reversibility": str(plan.reversibility),
-                    "radius": str(plan.radius),
-                    "more": plan.more,
-                    "bounds": plan.bounds.model_dump(mode="json") if plan.bounds else None,
-                    "effects": list(made.values()),
-                },
-            }
-        )
+        attempt["stages"].append(stage_of(entry, self.at, list(made.values())))
         reasons = "; ".join(reason.reason for reason in entry.gate.reasons)
         stage = f", stage {plan.stage}" if plan.stage or plan.more else ""
         lines = [f"not used: {because(item['runbook'], item['reason'])}" for item in skipped]

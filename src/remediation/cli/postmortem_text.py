@@ -175,7 +175,7 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[Part]:
             asked.add(stage["plan"]["digest"])
         if len(attempt["stages"]) > 1:
             yield Heading(3, f"Stage {stage['stage']}{', the same plan judged again' if again else ''}")
-        yield from _gate(stage["gate"]) if again else _stage(stage)
+        yield from gate_parts(stage["gate"]) if again else stage_parts(stage)
     for approval in attempt["approvals"]:
         by = f" by {approval['by']}" if approval["by"] else ""
         plan = f", plan {approval['plan_digest'][:16]}" if approval.get("plan_digest") else ""
@@ -193,19 +193,21 @@ def _attempt(attempt: dict[str, Any]) -> Iterator[Part]:
     yield Item("Code", f"{attempt['runbook']} {attempt['code_digest'][:16]}, host instance {attempt['instance']}")
 
 
-def _gate(gate: dict[str, Any]) -> Iterator[Part]:
+def gate_parts(gate: dict[str, Any]) -> Iterator[Part]:
+    """What the gate said, with all its reasons."""
     yield Item("Gate", gate["decision"])
     for why in gate["reasons"]:
         yield Item(f"Gate, {why['decision']}", f"{why['row']}: {why['reason']}")
 
 
-def _stage(stage: dict[str, Any]) -> Iterator[Part]:
+def stage_parts(stage: dict[str, Any], *, rehearsed: bool = False) -> Iterator[Part]:
+    """Finding, gate and plan of a stage, with diffs; unless it was only `rehearsed`, also what became of each effect."""
     finding, plan = stage["finding"], stage["plan"]
     reason = f": {finding['reason']}" if finding["reason"] else ""
     yield Item("Found", f"{'applies' if finding['applicable'] else 'declined'}, confidence {finding['confidence']}{reason}")
     for line in finding["evidence"]:
         yield Item("Evidence", line)
-    yield from _gate(stage["gate"])
+    yield from gate_parts(stage["gate"])
     yield from _if(Item("Plan", plan["summary"]))
     yield Item("Plan is", f"{plan['reversibility']}, radius {plan['radius']}{', more to come' if plan['more'] else ''}")
     yield from _if(Item("Loses for good", plan["loses"]))
@@ -214,7 +216,8 @@ def _stage(stage: dict[str, Any]) -> Iterator[Part]:
         yield Item("Effect", effect["line"])
         if effect["diff"]:
             yield Block(effect["diff"], "diff")
-        yield Item("Then", _became(effect))
+        if not rehearsed:
+            yield Item("Then", _became(effect))
 
 
 def _became(effect: dict[str, Any]) -> str:

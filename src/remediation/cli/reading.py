@@ -9,15 +9,14 @@ from typing import Any, TypeVar
 
 import psutil
 
+from remediation.bootstrap.glancing import known_state
 from remediation.coordination.locks import alive
 from remediation.core.incident import Incident, id_of, stream_of
 from remediation.core.state import HostState
 from remediation.errors import RemediationError
 from remediation.journal import JournalReader
-from remediation.journal.snapshot import Snapshot, glance, schema
 from remediation.model.base import epoch_ms, from_epoch_ms, timestamp
 from remediation.model.entries import HostStarted, HostStopped, Record
-from remediation.proof.errors import ProofError
 from remediation.settings.home import Home
 from remediation.stores.sqlite import SqliteJournalStore
 
@@ -45,31 +44,10 @@ async def host_state(home: Home) -> HostState:
     """
     What the host of `home` knows: all that is open or held, runbooks, pauses, and the incidents that were settled last.
 
-    Begins with the snapshot that the host kept, if this release made it and its root is the log's, and reads what came after it. It is
-    not verified who kept it, as that takes the host's key: for showing only.
+    For showing only; see `known_state`.
     """
-    state = HostState()
     async with open_journal(home) as journal:
-        size, _ = await journal.head()
-        after = -1
-        kept = glance(home.snapshot, schema())
-        if kept is not None and kept.size <= size and await _fits(journal, kept):
-            try:
-                state.restore(kept.content)
-                after = kept.size - 1
-            except Exception:
-                state.reset()
-        async for record in journal.read(after=after):
-            state.apply(record)
-    return state
-
-
-async def _fits(journal: JournalReader, kept: Snapshot) -> bool:
-    """Whether the snapshot is of this very log."""
-    try:
-        return await journal.root(kept.size) == kept.root
-    except ProofError:
-        return False
+        return await known_state(home, journal)
 
 
 async def incidents(home: Home) -> list[Incident]:

@@ -28,6 +28,9 @@ def report(
     evidence: Annotated[
         str, typer.Option("--evidence", metavar="JSON", help="What was seen, as JSON; - reads it from standard input.")
     ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Publish nothing; show what a host would do about it now, with the plan as a diff.")
+    ] = False,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -37,6 +40,10 @@ def report(
     It is durable when the command ends with 0. The host takes it in at once, or when it runs next; equal code, subsystem and
     subject are one incident. Keys, tokens and passwords in what you write are masked first.
 
+    With --dry-run nothing is published, journaled or changed, and no key or running host is needed: the runbooks are asked here, and
+    the plan, the gate's decision with every reason, and its decision under each other profile are shown. Ends with 0 if a host would
+    act on it without a person, else with 1. A runbook's own code runs, with the rights of whoever asks.
+
     \b
     Examples:
       remediation report --code QUEUE_STUCK --subsystem mail --subject outbox
@@ -44,6 +51,7 @@ def report(
         --severity P1 --summary "integrity check fails" --evidence '{"page": 7}'
       systemctl status app --output=json | remediation report --code UNIT_FAILED \\
         --subsystem app --subject app.service --evidence -
+      remediation report --code QUEUE_STUCK --subsystem mail --subject outbox --dry-run
     """
     from pydantic import ValidationError
 
@@ -64,6 +72,10 @@ def report(
         output.fail(wrong, output.ExitCode.WRONG_USE)
     if evidence and event.evidence.keys() == {"text"}:
         output.note("the evidence is not JSON; it is kept as text")
+    if dry_run:
+        from remediation.cli import rehearsing
+
+        rehearsing.dry_run(existing_home(home), event, json=json)
     event = redacted_event(Redactor(), event)
     id_ = Inbox(existing_home(home).inbox).put("report", event.model_dump(mode="json"), at=now)
     if json:

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from remediation.cli import output
+from remediation.cli import output, replay
 from remediation.cli.options import HomeOption, JsonOption, existing_home
 
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
     group.callback()(_group)
     group.command("list")(list_)
+    group.command("replay")(replay.replay)
     app.add_typer(group, name="runbooks")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from remediation.core.incident import UNDO, id_of
 from remediation.model.base import from_epoch_ms, timestamp
-from remediation.model.entries import EntryHead
+from remediation.model.entries import AttemptPlanned, EntryHead, GateRecord
 from remediation.model.plan import PlannedEffect, Receipt
 
 _NOT_YET: dict[str, Any] = {
@@ -34,6 +34,33 @@ def planned(effect: PlannedEffect) -> dict[str, Any]:
         "radius": str(effect.radius),
         **_NOT_YET,
     }
+
+
+def stage_of(entry: AttemptPlanned, at: str | None, effects: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A stage that was planned `at` a time: why, what the gate said, and the plan with its `effects`, which are those of `planned`."""
+    plan, gate = entry.plan, entry.gate
+    return {
+        "stage": plan.stage,
+        "at": at,
+        "finding": entry.finding.model_dump(mode="json"),
+        "gate": gate_of(gate),
+        "plan": {
+            "digest": entry.plan_digest,
+            "summary": plan.summary,
+            "loses": plan.loses,
+            "tags": list(plan.tags),
+            "reversibility": str(plan.reversibility),
+            "radius": str(plan.radius),
+            "more": plan.more,
+            "bounds": plan.bounds.model_dump(mode="json") if plan.bounds else None,
+            "effects": list(effects),
+        },
+    }
+
+
+def gate_of(gate: GateRecord) -> dict[str, Any]:
+    """What the gate said."""
+    return {**gate.model_dump(mode="json"), "until": moment(gate.until) if gate.until else None}
 
 
 class Story:

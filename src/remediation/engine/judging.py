@@ -11,7 +11,7 @@ from remediation.core.bounds import beyond
 from remediation.core.incident import Approval, Attempt, Incident
 from remediation.core.limits import HOUR
 from remediation.core.state import HostState
-from remediation.core.trust import Elevation
+from remediation.core.trust import RECORD, Elevation
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
@@ -75,19 +75,15 @@ async def judge(
         await wait(session, record, spec.id)
         return
     attempt = earlier.id if earlier is not None else session.attempt_id
-    planned = AttemptPlanned(
+    planned = planned_of(
+        registered,
+        finding,
+        plan,
+        record,
         attempt=attempt,
         number=earlier.number if earlier is not None else len(incident.attempts) + 1,
-        runbook=spec.id,
-        level=spec.level,
-        code_digest=registered.code_digest,
         instance=staff.world.instance,
         skipped=session.case.told_skipped(),
-        finding=finding,
-        gate=record,
-        plan=plan,
-        plan_digest=plan.digest,
-        apply_ms=milliseconds(spec.timeouts.apply),
     )
     entries: list[Entry] = [*_trust(planned, elevation), planned]
     if record.decision == "ask" and staff.policy.approvers:
@@ -98,8 +94,11 @@ async def judge(
         entries.append(AttemptFinished(attempt=attempt, runbook=spec.id, outcome="withheld", reason=why, revert=revert))
 
     def guard() -> None:
-        # Evaluated inside the append: another process may have used up a limit since.
-        if staff.state.position != seen and judged()[0].decision != record.decision:
+        # Evaluated inside the append: another process may have used up a limit since, or revoked a grant.
+        if staff.state.position == seen:
+            return
+        now, trusted = judged()
+        if now.decision != record.decision or _given_by(trusted) != _given_by(elevation):
             raise GuardRefused("the gate would decide otherwise now")
 
     try:
@@ -109,6 +108,35 @@ async def judge(
     session.fresh = True
     session.began = session.began or session.clock.monotonic()
     await pause_for_rate(session, record)
+
+
+def planned_of(
+    registered: Registered,
+    finding: Finding,
+    plan: PlanRecord,
+    record: GateRecord,
+    *,
+    attempt: str,
+    number: int,
+    instance: str,
+    skipped: tuple[tuple[str, str], ...],
+) -> AttemptPlanned:
+    """The entry about a plan that was judged: all that is on record of it before anything is done."""
+    spec = registered.spec
+    return AttemptPlanned(
+        attempt=attempt,
+        number=number,
+        runbook=spec.id,
+        level=spec.level,
+        code_digest=registered.code_digest,
+        instance=instance,
+        skipped=skipped,
+        finding=finding,
+        gate=record,
+        plan=plan,
+        plan_digest=plan.digest,
+        apply_ms=milliseconds(spec.timeouts.apply),
+    )
 
 
 def verdict_of(
@@ -151,6 +179,13 @@ def verdict_of(
         return record, None
     elevation = policy.elevation(state, incident, spec.id, plan, now=now)
     return (at(elevation.reason) if elevation.granted else record), elevation
+
+
+def _given_by(elevation: Elevation | None) -> str:
+    """The grant that lets a plan act, so that none is named that was revoked meanwhile; a record may go on growing."""
+    if elevation is None or not elevation.granted:
+        return ""
+    return elevation.by if elevation.by == RECORD else elevation.reason
 
 
 def _trust(planned: AttemptPlanned, elevation: Elevation | None) -> list[Entry]:
