@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from remediation.bootstrap import Host, RemediatorBootstrap, Reporter
     from remediation.context import RemediationContext
     from remediation.core.incident import Incident
+    from remediation.core.trust import TrustElevationSource
     from remediation.errors import RemediationError
     from remediation.journal import IntentJournal
     from remediation.keys.vault import RemediationKeyVault
@@ -34,6 +35,7 @@ _HOMES = {
     "Reporter": "remediation.bootstrap",
     "Settings": "remediation.settings",
     "Severity": "remediation.model.base",
+    "TrustElevationSource": "remediation.core.trust",
 }
 __all__ = [
     "DegradationEvent",
@@ -47,6 +49,7 @@ __all__ = [
     "Reporter",
     "Settings",
     "Severity",
+    "TrustElevationSource",
     "__version__",
 ]
 

@@ -10,6 +10,8 @@ A message says what happened, why, and what to do next. The tree::
      ├─ OutsideRoots                a path that the host may not touch
      ├─ ContextSealed               a RemediationContext used after its attempt, or elsewhere
      ├─ ApprovalRefused             an answer to a request for consent that does not count
+     ├─ GrantRefused                a grant of trust that does not count, or is not there
+     ├─ LifecycleRefused            a runbook that can't be promoted, quarantined or released so
      ├─ CredentialRefused           a secret that was not declared, or is not there
      ├─ EffectError                 an effect could not do its work
      │   ├─ EffectConflict          the world is no longer as it was when the plan was made
@@ -59,6 +61,14 @@ class ContextSealed(RemediationError):
 
 class ApprovalRefused(RemediationError):
     """An answer to a request for consent does not count: about something else, too late, a second one, or not signed as it must be."""
+
+
+class GrantRefused(RemediationError):
+    """A grant of trust does not count: beyond what can be granted, for other code, too late, a second time, or not signed as it must be."""
+
+
+class LifecycleRefused(RemediationError):
+    """A runbook can't be moved to that state of its lifecycle, or not by this alone; the message says what is missing."""
 
 
 class CredentialRefused(RemediationError):

@@ -40,8 +40,11 @@ from remediation.engine.notices import Notices
 from remediation.engine.registry import Registry
 from remediation.engine.remediator import Remediator
 from remediation.engine.requests import Requests
+from remediation.engine.signatures import Signatories
 from remediation.engine.told import Told
+from remediation.engine.trusting import Trust
 from remediation.engine.watching import Sentinels
+from remediation.errors import GrantRefused
 from remediation.journal import IntentJournal
 from remediation.journal.inbox import Inbox
 from remediation.keys.credentials import Credentials
@@ -154,10 +157,13 @@ class RemediatorBootstrap:
                 signers=settings.approvals.allowed_signers,
                 allow_local=settings.approvals.allow_local,
             )
-            requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, approvals, clock)
+            who = settings.approvals
+            people = Signatories(clock, signers=who.allowed_signers, allow_local=who.allow_local, refused=GrantRefused)
+            trust = Trust(remediator.journal, state, clock, journal.origin, people, self.redactor)
+            requests = Requests(Inbox(home.inbox), remediator, remediator.journal, state, registry, policy, approvals, trust, clock)
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
             pulse = Pulse(home.hosts, settings.host.ready_file, settings.host.id, instance, journal, lambda: remediator.halted)
-            host = Host(instance, journal, state, remediator, watching, requests, approvals, pulse)
+            host = Host(instance, journal, state, remediator, watching, requests, approvals, trust, pulse)
             await remediator.start()
             stack.push_async_callback(self._farewell, journal, host, remediator)
             stack.push_async_callback(remediator.stop)

@@ -26,6 +26,7 @@ from remediation.model.entries import (
     PauseStarted,
     PayloadErased,
     Record,
+    RunbookQuarantined,
     TrustGranted,
     TrustRevoked,
 )
@@ -117,6 +118,9 @@ class HostState:
         elif stream.startswith("runbook/"):
             name = stream.removeprefix("runbook/")
             self.runbooks[name] = evolve_runbook(self.runbooks.get(name), entry, at=at, seq=head.seq)
+            if isinstance(entry, RunbookQuarantined):
+                # Whoever trusted it did not know of this yet.
+                self.grants = {id_: grant for id_, grant in self.grants.items() if grant.runbook != name}
         elif isinstance(entry, HostStarted):
             self.instances[entry.instance] = entry
         elif isinstance(entry, HostStopped):

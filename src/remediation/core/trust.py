@@ -20,6 +20,9 @@ from remediation.model.entries import TrustGranted, TrustRevoked
 from remediation.model.plan import PlanRecord
 from remediation.model.runbook import Radius, Reversibility
 
+RECORD = "record"
+"""Stands for who gives trust that was earned."""
+
 
 @dataclass(frozen=True, slots=True)
 class Elevation:
@@ -79,7 +82,7 @@ class TrustElevationSource:
         told = f"{record.clean} verified heals of lower reach since the last failure"
         if record.clean < self._earn_after:
             return Elevation("", f"{told}, {self._earn_after} are needed")
-        return Elevation("record", f"earned: {told}")
+        return Elevation(RECORD, f"earned: {told}")
 
 
 def _of(grants: Iterable[TrustGranted], record: RunbookRecord) -> Iterable[TrustGranted]:

@@ -14,6 +14,7 @@ from remediation.engine.approvals import Approvals
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
 from remediation.engine.remediator import Remediator
+from remediation.engine.trusting import Trust
 from remediation.errors import ExpectationFailed, HostStopped, IdConflict, JournalError, RemediationError
 from remediation.journal.inbox import Inbox, Message, Unreadable
 from remediation.model.entries import (
@@ -51,6 +52,7 @@ class Requests:
         registry: Registry,
         policy: Policy,
         approvals: Approvals,
+        trust: Trust,
         clock: Clock,
     ) -> None:
         self._inbox = inbox
@@ -60,6 +62,7 @@ class Requests:
         self._registry = registry
         self._policy = policy
         self._approvals = approvals
+        self._trust = trust
         self._clock = clock
         self._log = structlog.get_logger("remediation.inbox")
         self._handlers: dict[str, Callable[[Message], Awaitable[None]]] = {
@@ -70,6 +73,8 @@ class Requests:
             "resume": self._resume,
             "approve": self._answer,
             "deny": self._deny,
+            "grant": self._grant,
+            "revoke": self._revoke,
         }
 
     async def poll_on(self) -> None:
@@ -167,10 +172,16 @@ class Requests:
         )
 
     async def _answer(self, message: Message) -> None:
-        document, signature = message.document.get("document"), message.document.get("signature")
-        if not isinstance(document, str) or not isinstance(signature, str):
-            raise RequestRefused("an answer is a document and its signature, both as text")
-        await self._approvals.answer(document.encode(), signature, actor=message.actor, event_id=message.id)
+        document, signature = _signed(message)
+        await self._approvals.answer(document, signature, actor=message.actor, event_id=message.id)
+
+    async def _grant(self, message: Message) -> None:
+        document, signature = _signed(message)
+        await self._trust.grant(document, signature, actor=message.actor, event_id=message.id)
+
+    async def _revoke(self, message: Message) -> None:
+        wanted = str(message.document.get("grant_id", ""))
+        await self._trust.revoke(wanted, by=message.actor, reason=_text(message.document.get("reason")), event_id=message.id)
 
     async def _deny(self, message: Message) -> None:
         wanted = str(message.document.get("approval_id", ""))
@@ -232,6 +243,14 @@ def _called_off(incident: Incident, reason: str) -> list[Entry]:
         return []
     void = [ApprovalExpired(approval_id=approval.id, reason=reason)] if approval is not None else []
     return [*void, AttemptFinished(attempt=attempt.id, runbook=attempt.runbook, outcome="withheld", reason=reason)]
+
+
+def _signed(message: Message) -> tuple[bytes, str]:
+    """What a person signed, and the signature."""
+    document, signature = message.document.get("document"), message.document.get("signature")
+    if not isinstance(document, str) or not isinstance(signature, str):
+        raise RequestRefused("what a person signed comes as a document and its signature, both as text")
+    return wellformed(document).encode(), signature
 
 
 def _text(value: Any) -> str:
