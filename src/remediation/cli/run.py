@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,15 @@ import typer
 from remediation.cli import output
 from remediation.cli.options import HomeOption, existing_home
 from remediation.cli.passphrases import ask_at_the_terminal
+
+
+class ProfileOption(StrEnum):
+    """What ``--profile`` takes."""
+
+    OBSERVE = "observe"
+    SUPERVISED = "supervised"
+    COLLABORATIVE = "collaborative"
+    AUTONOMOUS = "autonomous"
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +32,10 @@ def run(
     once: Annotated[
         bool, typer.Option("--once", help="Take in the inbox, check each sentinel once, settle what can be settled, and leave.")
     ] = False,
+    profile: Annotated[
+        ProfileOption | None,
+        typer.Option("--profile", help="Go by this profile; it must allow no more than the configured one.", show_default=False),
+    ] = None,
     home: HomeOption = None,
     json: Annotated[bool, typer.Option("--json", help="The log, and the answer of --once, in JSON.")] = False,
 ) -> None:
@@ -31,12 +45,16 @@ def run(
     Logs to standard error. Under systemd use Type=notify; WatchdogSec= is fed as long as the host is not blocked. Killing it at any
     time loses nothing: the next start goes on where it stopped.
 
+    With --profile observe, plans are recorded with their diffs, and nothing is applied or taken back, not even what an earlier host
+    left half done. Don't run it beside a host that acts: what it takes in first, it gives to people.
+
     With --once, incidents that wait (for an approval, a cooldown, the end of a verification) are listed and go on with the next run.
 
     \b
     Examples:
       remediation run
       remediation run --once --json
+      remediation run --profile observe
     """
     import asyncio
 
@@ -46,7 +64,10 @@ def run(
     from remediation.settings import Settings
 
     ask_at_the_terminal()
-    boot = RemediatorBootstrap(Settings.of(existing_home(home)))
+    settings = Settings.of(existing_home(home))
+    if profile is not None:
+        settings = settings.restrained(profile.value)
+    boot = RemediatorBootstrap(settings)
     configure(sys.stderr, json=json, redactor=lambda: boot.redactor)
     if once:
         _show(asyncio.run(hosting.once(boot)), json)

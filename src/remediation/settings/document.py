@@ -21,12 +21,14 @@ from remediation.settings.approvals import Approvals
 from remediation.settings.home import CONFIG_NAME, DEFAULT_HOME, HOME_VARIABLE, Home, absolute, default_keys
 from remediation.settings.limits import Limits, Trust
 from remediation.settings.tables import (
+    PROFILES,
     Channels,
     Effects,
     Gate,
     HostTable,
     Keys,
     Ladder,
+    Profile,
     RunbookTable,
     Tables,
 )
@@ -146,6 +148,21 @@ class Settings(Frozen):
     def runbook(self, id_: str) -> RunbookTable:
         """The table of the runbook `id_`, all defaults if there is none."""
         return self.runbooks.get(id_) or RunbookTable()
+
+    def restrained(self, profile: Profile) -> Settings:
+        """
+        These settings under a stricter `profile`, or their own.
+
+        Raises:
+            ConfigurationError: `profile` allows more than the settings do.
+
+        """
+        if PROFILES.index(profile) > PROFILES.index(self.gate.profile):
+            raise ConfigurationError(
+                f"the profile {profile} allows more than {self.gate.profile}, which is configured; "
+                f'only a stricter one can be asked for, for more set [gate] profile = "{profile}" in remediation.toml'
+            )
+        return self.model_copy(update={"gate": self.gate.model_copy(update={"profile": profile})})
 
     def digest(self) -> str:
         """SHA-256 (hex) of the effective settings: equal for equal settings, whatever the file's comments, order and spelling."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, field_validator
 
@@ -12,6 +12,11 @@ from remediation.model.base import Frozen
 from remediation.settings.home import PASSPHRASE_SOURCE, PASSPHRASE_SOURCES
 
 _HOST_ID = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+
+
+Profile = Literal["observe", "supervised", "collaborative", "autonomous"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+"""From the strictest on."""
 
 
 def _autoload(value: Any) -> Any:
@@ -49,7 +54,7 @@ class HostTable(Frozen):
 class Gate(Frozen):
     """``[gate]``: what the host may do alone."""
 
-    profile: Literal["observe", "supervised", "collaborative", "autonomous"] = "supervised"
+    profile: Profile = "supervised"
     """How far the host may go without a person."""
     confidence_threshold: StrictInt = Field(default=70, ge=0, le=100)
     """Findings below it ask a person."""
