@@ -1,8 +1,12 @@
 """`approvals`, `approve` and `deny` on a journal without a host: what is shown, what is signed, and what is refused before it is sent."""
 
+import fcntl
 import json
 import os
+import pty
 import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -302,6 +306,49 @@ def test_nobody_is_asked_where_nobody_is_and_a_no_sends_nothing(place: Place) ->
     assert place("approve", ID, "--signature", signature, stdin="y\n").status == 2
     assert place("approve", ID, "--signature", signature, "--json").status == 2
     assert place.left() == []
+
+
+@pytest.mark.parametrize(("said", "sent"), [("y\n", 1), ("n\n", 0), ("\n", 0), ("\x03", 0)])
+def test_at_a_terminal_the_plan_is_shown_in_colours_and_consent_is_asked_for(said: str, sent: int, place: Place) -> None:
+    key = place.person("alice")
+    signature = place.signed(key, place.document("alice"))
+    shown = at_a_terminal(place, said, "approve", ID, "--signature", str(signature))
+    assert "\x1b[31m    -4711" in shown
+    assert "as alice? [y/N]" in shown
+    assert len(place.left()) == sent
+    if not sent:
+        assert "the request stands" in shown or "interrupted" in shown or "Aborted" in shown
+
+
+def at_a_terminal(place: Place, said: str, *arguments: str) -> str:
+    """What a command shows at a terminal whose user types `said` when asked."""
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "REMEDIATION_HOME")}
+    env |= {"HOME": str(place.folder), "TERM": "xterm-256color", "COLUMNS": "120"}
+    argv = [sys.executable, "-m", "remediation", *arguments, "--home", str(place.journal.home.root)]
+    process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True, preexec_fn=_take)
+    os.close(theirs)
+    shown, answered, deadline = b"", False, time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other end was closed
+                break
+            shown += piece
+            if not answered and b"[y/N]" in shown:
+                answered = True
+                os.write(ours, said.encode())
+        process.wait(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return shown.decode()
+
+
+def _take() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,26 @@ def test_it_is_found_under_any_name_even_without_its_pub_file(tmp_path, monkeypa
     assert private_key_in_reach(key) == PrivateKeyInReach(path, encrypted=False)
 
 
+def test_a_users_own_folder_is_found_whatever_the_environment_says(tmp_path, monkeypatch):
+    class Entry:
+        pw_dir = str(tmp_path)
+
+    (tmp_path / ".ssh").mkdir()
+    path = made_key(tmp_path / ".ssh")
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setattr("pwd.getpwuid", lambda _: Entry)
+    assert private_key_in_reach(public_key(path)) == PrivateKeyInReach(path, encrypted=False)
+
+
+def test_a_user_without_a_home_directory_has_no_keys(tmp_path, monkeypatch):
+    def nobody(_):
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert private_key_in_reach(public_key(made_key(tmp_path))) is None
+
+
 @pytest.mark.parametrize("passphrase", [b"", b"correct horse"])
 def test_keys_in_pem_are_found_too(tmp_path, passphrase):
     path = made_key(tmp_path)

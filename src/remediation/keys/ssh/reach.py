@@ -9,7 +9,9 @@ it is a handle, with which nobody signs who does not touch the token, and a sign
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import pwd
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -43,12 +45,12 @@ def private_key_in_reach(key: PublicKey, places: Iterable[str | os.PathLike[str]
     Args:
         key: The public key.
         places: Files and folders to look into (a folder's own files only). For a ``.pub`` file, the private file beside it. Default:
-            ``~/.ssh``.
+            ``.ssh`` in this user's home directory, by the environment and by the user database.
 
     """
     if key.kind.startswith("sk-"):
         return None
-    for path in _files([Path("~/.ssh").expanduser()] if places is None else [Path(place) for place in places]):
+    for path in _files(_own() if places is None else [Path(place) for place in places]):
         content = _content(path)
         if content is None:
             continue
@@ -75,6 +77,13 @@ def public_half(path: str | os.PathLike[str]) -> PublicKey | None:
             return None
     found = _public_half(content, place)
     return found[0] if found is not None else None
+
+
+def _own() -> list[Path]:
+    homes = [os.path.expanduser("~")]
+    with contextlib.suppress(KeyError):  # a user without an entry, as containers have them
+        homes.append(pwd.getpwuid(os.geteuid()).pw_dir)
+    return [Path(home) / ".ssh" for home in dict.fromkeys(homes) if os.path.isabs(home)]
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:
