@@ -1,5 +1,6 @@
 """A journal that is replayed in pieces, by several processes: the same result as from one reading, or none."""
 
+import json
 import sqlite3
 import sys
 from contextlib import closing
@@ -47,6 +48,8 @@ def written(sample: SampleLog, tmp_path_factory: pytest.TempPathFactory) -> Path
                 connection.execute("INSERT INTO payload VALUES (?, ?, ?)", (columns[0], salt, body))
         for tile in TileWriter().extend([leaf_hash(leaf) for leaf in sample.leaves]):
             connection.execute("INSERT OR REPLACE INTO tile VALUES (?, ?, ?)", tuple(tile))
+        erasures = [(json.loads(row[2])["seq"], row[3]) for row in sample.table() if row[7] == "payload.erased"]
+        connection.executemany("INSERT INTO erasure VALUES (?, ?)", erasures)
         notes = [(size, sample.checkpoint(size)) for size in (sample.rotated[0], SIZE)]
         connection.executemany("INSERT INTO checkpoint VALUES (?, ?)", notes)
         connection.commit()

@@ -21,17 +21,27 @@ class Ids:
     def __init__(self) -> None:
         self._buckets = [bytearray() for _ in range(256)]
 
-    def add(self, id_: str, seq: int) -> None:
-        try:
-            # Only of lower-case digits: two spellings of one number are two ids.
-            digest = (
-                bytes.fromhex(id_)
-                if len(id_) == 32 and id_.islower() and id_.isalnum()
-                else blake2b(id_.encode(), digest_size=16).digest()
-            )
-        except ValueError:
-            digest = blake2b(id_.encode(), digest_size=16).digest()
-        self._buckets[digest[0]] += digest + seq.to_bytes(7, "big")
+    def add(self, ids: Sequence[str], seq: int) -> None:
+        """Take in the ids of the entries from `seq` on."""
+        buckets = self._buckets
+        together = "".join(ids)
+        # What of lower-case digits stands for one number each; of others, two spellings of one number are two ids.
+        if together.isascii() and together.isalnum() and together == together.lower() and {*map(len, ids)} == {32}:
+            try:
+                numbers = bytes.fromhex(together)
+            except ValueError:
+                numbers = b""
+            if numbers:
+                for at in range(0, len(numbers), 16):
+                    buckets[numbers[at]] += numbers[at : at + 16] + seq.to_bytes(7, "big")
+                    seq += 1
+                return
+        if len(ids) > 1:
+            for number, id_ in enumerate(ids, seq):
+                self.add([id_], number)
+        elif ids:
+            digest = blake2b(ids[0].encode(), digest_size=16).digest()
+            buckets[digest[0]] += digest + seq.to_bytes(7, "big")
 
     def dump(self) -> list[bytes]:
         """All of it; for `absorb`."""

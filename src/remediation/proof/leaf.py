@@ -27,12 +27,12 @@ _MEMBERS = frozenset(
 )
 _TEXTS = ("actor", "id", "origin", "stream")
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
-_FORMS = {"payload": re.compile(r"[0-9a-f]{64}"), "time": re.compile(_TIME), "type": re.compile(r"[a-z0-9_.-]{1,64}")}
+FORMS = {"payload": re.compile(r"[0-9a-f]{64}"), "time": re.compile(_TIME), "type": re.compile(r"[a-z0-9_.-]{1,64}")}
 
-_INNER = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER = bytes(byte ^ 0x5C for byte in range(256))
-_INNER_REST = b"\x36" * (64 - SALT_BYTES)
-_OUTER_REST = b"\x5c" * (64 - SALT_BYTES)
+INNER = bytes(byte ^ 0x36 for byte in range(256))
+OUTER = bytes(byte ^ 0x5C for byte in range(256))
+INNER_REST = b"\x36" * (64 - SALT_BYTES)
+OUTER_REST = b"\x5c" * (64 - SALT_BYTES)
 
 
 def payload_digest(salt: bytes, body: bytes) -> str:
@@ -42,8 +42,8 @@ def payload_digest(salt: bytes, body: bytes) -> str:
     RFC 2104 written out for a key shorter than the block: the library's one-shot function costs half as much again on short bodies,
     and a verifier calls this once for each entry.
     """
-    inner = sha256(salt.translate(_INNER) + _INNER_REST + body).digest()
-    return sha256(salt.translate(_OUTER) + _OUTER_REST + inner).hexdigest()
+    inner = sha256(salt.translate(INNER) + INNER_REST + body).digest()
+    return sha256(salt.translate(OUTER) + OUTER_REST + inner).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,75 +143,6 @@ def leaf_pattern(origin: str) -> re.Pattern[bytes]:
     )
 
 
-class PlainLeaves:
-    """
-    Tells at a third of the cost of `leaf_pattern` whether a stored row is one whose columns, body and leaf belong together.
-
-    It writes the end of the leaf anew, from the columns and the body, and compares. Rows that it does not pass are not wrong for that:
-    those with an escape, a rare character or an unusual id have to be looked at with care.
-    """
-
-    def __init__(self, origin: str) -> None:
-        self._origin = _text(origin)
-        self._time = ""
-        self._types: set[str] = set()
-        self._beginnings: set[bytes] = set()
-
-    def check(self, row: tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]) -> bool:
-        """Whether the row (leaf, salt, body, seq, id, stream, stream_seq, type, time) is plain, and all of it as the leaf says."""
-        leaf, salt, body, seq, id_, stream, stream_seq, type_, time = row
-        if leaf is None or salt is None or body is None:
-            return False
-        try:
-            if not (id_.isalnum() and id_.isascii() and stream.isprintable() and stream) or '"' in stream or "\\" in stream:
-                return False
-            if (time != self._time or type_ not in self._types) and not self._known(type_, time):
-                return False
-            end = (
-                f'"id":"{id_}","origin":{self._origin},"payload":"{payload_digest(salt, body)}","seq":{seq},"stream":"{stream}",'
-                f'"stream_seq":{stream_seq},"time":"{time}","type":"{type_}","v":{VERSION}}}'
-            ).encode()
-        except (TypeError, AttributeError, UnicodeEncodeError):
-            return False  # a column of another type than its table's
-        if not leaf.endswith(end):
-            return False
-        beginning = leaf[: -len(end)]
-        return (
-            (beginning in self._beginnings or self._begins(beginning))
-            and len(salt) == SALT_BYTES
-            and len(body) <= MAX_BODY_BYTES
-            and len(leaf) <= MAX_LEAF_BYTES
-            and 0 <= seq < _PLAIN_END
-            and 0 <= stream_seq < _PLAIN_END
-        )
-
-    def _known(self, type_: str, time: str) -> bool:
-        """Whether type and time are of their forms; remembered, because they repeat."""
-        if not (_FORMS["type"].fullmatch(type_) and _FORMS["time"].fullmatch(time)):
-            return False
-        self._time = time
-        if len(self._types) < _REMEMBERED:
-            self._types.add(type_)
-        return True
-
-    def _begins(self, beginning: bytes) -> bool:
-        """Whether this is actor, causation and correlation of a leaf; remembered, because they repeat."""
-        if not _BEGINNING(beginning):
-            return False
-        if len(self._beginnings) == _REMEMBERED:
-            self._beginnings.clear()
-        self._beginnings.add(beginning)
-        return True
-
-
-_REMEMBERED = 1024
-_PLAIN_END = 10**15
-_PLAIN_TEXT = r"[ !#-\[\]-~]+"
-_BEGINNING = re.compile(
-    rf'\{{"actor":"{_PLAIN_TEXT}","causation":(?:null|"{_PLAIN_TEXT}"),"correlation":(?:null|"{_PLAIN_TEXT}"),'.encode()
-).fullmatch
-
-
 def _check_members(members: dict[str, Any]) -> None:
     for name in ("seq", "stream_seq"):
         if type(members[name]) is not int or members[name] < 0:
@@ -222,7 +153,7 @@ def _check_members(members: dict[str, Any]) -> None:
     for name in ("causation", "correlation"):
         if members[name] is not None and (not isinstance(members[name], str) or not members[name]):
             raise NotCanonical(f"the leaf's {name} is neither null nor a text")
-    for name, form in _FORMS.items():
+    for name, form in FORMS.items():
         if not isinstance(members[name], str) or not form.fullmatch(members[name]):
             raise NotCanonical(f"the leaf's {name} is not of the form {form.pattern}")
 

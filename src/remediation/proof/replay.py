@@ -15,17 +15,10 @@ from typing import NamedTuple
 from remediation.errors import NotCanonical
 from remediation.proof import jsontext
 from remediation.proof.ids import Ids
-from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, PlainLeaves, leaf_pattern, payload_digest
+from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, Leaf, leaf_pattern, payload_digest
 from remediation.proof.merkle import Frontier, leaf_hash
+from remediation.proof.plain import PlainRows, Row
 from remediation.proof.verdict import ProblemCode, Problems
-
-Row = (
-    tuple[bytes | None, bytes | None, bytes | None] | tuple[bytes | None, bytes | None, bytes | None, int, str, str, int, str, str]
-)
-"""An entry as stored: leaf, salt, body; from a database also the columns seq, id, stream, stream_seq, type, time.
-
-The leaf is None where an entry stands that can't be read; salt and body are None where they were erased.
-"""
 
 _CHUNK = 1024
 _SPECIAL = frozenset(("payload.erased", "key.rotated", "journal.archived"))
@@ -99,13 +92,11 @@ class Replay:
             raise ValueError(f"the frontier is of size {self._tree.size}, the entries start at {start}")
         self._watch = sorted({size for size in watch if size >= start}, reverse=True)
         self._expected = start
-        self._streams: dict[str, int] = {}
+        self._plain = PlainRows(origin, whole=start == 0)
         self._ids = Ids()
-        self._firsts: dict[str, int] = {}
         self._missing: dict[int, None] = {}
         self._erasures: list[int] = []
         self._match = leaf_pattern(origin).fullmatch
-        self._is_plain = PlainLeaves(origin).check
         self._note_roots()
 
     @property
@@ -142,7 +133,16 @@ class Replay:
         rotations = [(each.size, each.old, each.new) for each in self.rotations]
         ids, missing = self._ids.dump(), list(self._missing)
         return Piece(
-            self.start, self.size, self._streams, self._firsts, ids, missing, self._erasures, self.erased, rotations, self.roots
+            self.start,
+            self.size,
+            self._plain.streams,
+            self._plain.firsts,
+            ids,
+            missing,
+            self._erasures,
+            self.erased,
+            rotations,
+            self.roots,
         )
 
     def absorb(self, piece: Piece, roots: dict[int, bytes]) -> bool:
@@ -151,7 +151,7 @@ class Replay:
 
         After a part that doesn't, this replay is of no use: read the log as a whole, to say what is wrong with it.
         """
-        streams = self._streams
+        streams = self._plain.streams
         if piece.start != self.size or any(streams.get(stream, 0) != first for stream, first in piece.firsts.items()):
             return False
         if not streams.keys().isdisjoint(piece.streams.keys() - piece.firsts.keys()):
@@ -178,42 +178,25 @@ class Replay:
     def _take(self, rows: Iterator[Row]) -> bool:
         """Check these rows and grow the tree by them; returns whether there were any."""
         hashes: list[bytes] = []
-        before = size = self.size
-        for row in rows:
-            size += 1
+        before = self.size
+        while True:
+            ids: list[str] = []
+            row = self._plain.take(rows, self._expected, hashes, ids)
+            self._ids.add(ids, self._expected)
+            self._expected += len(ids)
+            self.size += len(ids)
+            if row is None:
+                break
+            self.size += 1
             hashes.append(leaf_hash(row[0] or b""))
-            if len(row) < 9 or not self._pass(row):
-                self._examine(row, hashes)
+            self._examine(row, hashes)
         if self._tree is not None:
             self._tree.extend(hashes)
-        self.size = size
-        return size > before
-
-    def _pass(self, row: Row) -> bool:
-        """
-        Take in an entry in which nothing is wrong and nothing special, as nearly all are; returns whether it is one.
-
-        Must not report: `_examine` finds out what is wrong with the others.
-        """
-        _, _, _, seq, id_, stream, position, type_, _ = row  # type: ignore[misc]  # the caller counted them
-        streams = self._streams
-        expected = streams.get(stream, -1)
-        if expected < 0 and not self.start:
-            expected = 0
-        if (
-            seq != self._expected or (position != expected >= 0) or type_ in _SPECIAL or not self._is_plain(row)  # type: ignore[arg-type]  # as above
-        ):
-            return False
-        self._expected = seq + 1
-        if position > 0 > expected:
-            self._firsts[stream] = position
-        streams[stream] = position + 1
-        self._ids.add(id_, seq)
-        return True
+        return self.size > before
 
     def _examine(self, row: Row, hashes: list[bytes]) -> None:
         """Take in any entry, and report whatever is wrong with it. `hashes` are those that the tree still lacks, this one's too."""
-        streams, problems = self._streams, self.problems
+        streams, problems = self._plain.streams, self.problems
         leaf, salt, body, *columns = row
         found = self._match(leaf) if leaf is not None else None
         if found is not None and leaf is not None and len(leaf) <= MAX_LEAF_BYTES and leaf.isascii():
@@ -236,9 +219,9 @@ class Replay:
                 seq,
             )
         if position > 0 > expected:
-            self._firsts[stream] = position
+            self._plain.firsts[stream] = position
         streams[stream] = position + 1
-        self._ids.add(id_.decode(), seq)
+        self._ids.add([id_.decode()], seq)
         if body is None or salt is None:
             self._miss(seq, salt, body)
         elif payload_digest(salt, body) != payload.decode() or len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES:
