@@ -260,6 +260,27 @@ async def test_a_request_outlives_a_restart_and_is_answered_through_the_inbox(tm
         assert (await host.wait_for(incident.id, timeout=10)).status == "resolved"
 
 
+@pytest.mark.parametrize("kind", ["approve", "deny"])
+async def test_an_answer_that_was_journaled_before_a_crash_is_no_second_one(tmp_path: Path, kind: str) -> None:
+    settings = consenting(tmp_path)
+    inbox = tmp_path / "home" / "inbox"
+    async with running_host(tmp_path, runbook(), **settings) as host:
+        incident = await waiting(host, broken(tmp_path))
+        (request,) = host.approvals.pending()
+        document = host.approvals.document(request.approval.id, decision="approve", approver=ALICE.name)
+    signed = {"document": document.decode(), "signature": sign(document, ALICE.key, NAMESPACE)}
+    asked(tmp_path, kind, signed if kind == "approve" else {"approval_id": request.approval.id})
+    (message,) = inbox.glob("*.json")
+    content = message.read_bytes()
+    async with running_host(tmp_path, runbook(), **settings) as host:
+        await host.wait_for(incident.id, timeout=10)
+        await eventually(lambda: not message.exists())
+        message.write_bytes(content)  # as if the host had died before it could take the message away
+        await eventually(lambda: not message.exists())
+        assert not list(inbox.glob("rejected/*"))
+        assert len(only(ApprovalGranted, await entries_of(host)) + only(ApprovalDenied, await entries_of(host))) == 1
+
+
 async def test_changed_code_has_to_ask_again(tmp_path: Path) -> None:
     settings = consenting(tmp_path)
     async with running_host(tmp_path, runbook(), **settings) as host:

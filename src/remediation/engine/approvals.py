@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remediation.core import consent
-from remediation.core.incident import Approval, Attempt, Incident
+from remediation.core.incident import Approval, Attempt, Incident, id_of
 from remediation.core.state import HostState
 from remediation.errors import ApprovalRefused, ConfigurationError, ExpectationFailed, GuardRefused
 from remediation.keys.ssh import AllowedSigners, SignatureRefused, SshSignature, private_key_in_reach, verify
@@ -117,7 +117,12 @@ class Approvals:
         """
         told = consent.asked_for(document)
         for _ in range(TRIES):
-            found = self.request(told)
+            try:
+                found = self.request(told)
+            except ApprovalRefused:
+                if earlier := await self._earlier(event_id):
+                    return earlier
+                raise
             now = epoch_ms(self._clock.now())
             decision, approver = consent.check(document, self._origin, found.incident, found.approval, now=now)
             self._check_signature(document, signature, approver)
@@ -140,11 +145,24 @@ class Approvals:
 
         """
         for _ in range(TRIES):
-            found = self.request(approval_id)
+            try:
+                found = self.request(approval_id)
+            except ApprovalRefused:
+                if earlier := await self._earlier(event_id):
+                    return earlier
+                raise
             entry = ApprovalDenied(approval_id=found.approval.id, approver=by, reason=capped(wellformed(reason), SUMMARY_CAP))
             if await self._append(found, entry, by, event_id):
                 return found.incident.id
         raise ApprovalRefused("the incident changed again and again meanwhile; deny it again")
+
+    async def _earlier(self, event_id: str | None) -> str:
+        """The incident that this very answer settled before, told by its id: by another host, or before a crash. Empty for none."""
+        if event_id is not None:
+            async for record in self._journal.read(types=[ApprovalGranted.type, ApprovalDenied.type]):
+                if record.head.id == event_id:
+                    return id_of(record.head.stream)
+        return ""
 
     async def _append(self, found: Request, entry: ApprovalGranted | ApprovalDenied, actor: str, event_id: str | None) -> bool:
         """Whether it was journaled; if not, the incident moved on and has to be looked at again."""
