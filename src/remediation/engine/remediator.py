@@ -19,6 +19,7 @@ from remediation.engine.lending import World
 from remediation.engine.notices import Notices
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registry
+from remediation.engine.remembering import past_heals
 from remediation.engine.schedule import Schedule
 from remediation.engine.session import Staff
 from remediation.engine.steps import describe_error
@@ -275,13 +276,7 @@ class Remediator:
         self._policy.later(self.journal.append(f"runbook/{runbook}", [entry]))
 
     async def _past(self, fingerprint: str) -> tuple[PastHeal, ...]:
-        known = self._state.past.get(fingerprint)
-        if known is not None or not self._state.may_have_forgotten(fingerprint):
-            return known or ()
-        whole = HostState(keep_settled=None)
-        async for record in self.journal.read(stream=f"incident/{fingerprint}/"):
-            whole.apply(record)
-        return whole.past.get(fingerprint, ())
+        return await past_heals(self.journal, self._state, fingerprint)
 
     # -- staying alive -------------------------------------------------------------------------------------------------
 

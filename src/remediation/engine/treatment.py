@@ -45,6 +45,9 @@ async def treat(staff: Staff, incident: Incident, lock: HeldLock) -> int | None:
                 return None
             if isinstance(step, progress.Sleep):
                 return step.until
+            if staff.policy.profile == "observe" and isinstance(step, progress.Apply | progress.Revert):
+                # Allowed by a host that is gone. One that observes leaves it as it is, for the next that may go on with it.
+                return 0
             try:
                 if isinstance(step, progress.AwaitConsent):
                     until = await consenting.wait(session, step, woken=woken)
