@@ -129,6 +129,7 @@ def test_which_then_says_what(sample: SampleLog, journal: Path, monkeypatch: pyt
         ProblemCode.COLUMNS,
         ProblemCode.PAYLOAD,
         ProblemCode.PAYLOAD_MISSING,
+        ProblemCode.STORAGE,
         ProblemCode.TILE,
     }
 
