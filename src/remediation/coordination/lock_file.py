@@ -6,7 +6,9 @@ Layout; integers are big-endian::
     0      8  the fencing number that was given last
     8      8  the bound: a number that none given in this boot exceeds, written durably before the first of them is given
     16    36  the boot id in which that is so (``/proc/sys/kernel/random/boot_id``)
-    4096      1,024 records of 512 bytes: JSON, padded with spaces; a lock's record is at a hash of its name
+    4096      1,024 records of 256 bytes, each at a hash of its lock's name: the first 16 bytes of SHA-256 of the name; the number, the
+              holder's pid, and since when (milliseconds since 1970 UTC), 8 bytes each; instance (48), incident (96) and attempt (48)
+              in UTF-8, padded with zeros
     2**40     lock bytes, never written: 16 for a name, at a hash of it
 
 The first of a name's lock bytes is the lock; the next ones are the places in the line of those who wait for it, the first in the line
@@ -22,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import struct
 import time
@@ -36,14 +37,14 @@ PLACES = 8
 _FLOCK = "hhqqi4x"
 _HEADER = struct.Struct(">QQ36s")
 _NUMBER = struct.Struct(">Q")
+_HELD = struct.Struct(">16sQQQ48s96s48s")
 _RECORDS = 4096
-_RECORD = 512
+_RECORD = 256
 _SLOTS = 1024
 _BYTES = 1 << 40
 _STEP = 1 << 16
 _TRIES = 100
 _PAUSE = 0.0002
-_SHOWN = 100
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -87,8 +88,8 @@ def unlock(descriptor: int, offset: int) -> None:
 def locked(descriptor: int, offset: int, length: int = 1) -> bool:
     """Whether another open file description holds a lock in the range."""
     asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, length, 0)
-    answer: int = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0]
-    return answer != fcntl.F_UNLCK
+    kind, *_ = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
+    return bool(kind != fcntl.F_UNLCK)
 
 
 def next_number(descriptor: int, path: Path, boot: str) -> int:
@@ -106,7 +107,7 @@ def next_number(descriptor: int, path: Path, boot: str) -> int:
         return 0
     try:
         header = os.pread(descriptor, _HEADER.size, 0)
-        number, bound, at = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0, b"")
+        number, bound, at = _header(header)
         same = at.rstrip(b"\0") == boot.encode()
         number = (number if same else max(number, bound)) + 1
         if number <= bound and same:
@@ -121,6 +122,10 @@ def next_number(descriptor: int, path: Path, boot: str) -> int:
     return number
 
 
+def _header(raw: bytes) -> tuple[int, int, bytes]:
+    return _HEADER.unpack(raw) if len(raw) == _HEADER.size else (0, 0, b"")
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -132,16 +137,8 @@ def _sync_folder(folder: Path) -> None:
 def write_record(descriptor: int, digest: bytes, holder: Holder) -> None:
     """Note who holds a lock. A record of another lock at the same place is lost: that holder can't be named until the next time."""
     claim = holder.claim
-    told = {
-        "name": digest[:16].hex(),
-        "number": holder.number,
-        "pid": holder.pid,
-        "since": holder.since,
-        "instance": claim.instance[:_SHOWN],
-        "incident": claim.incident[:_SHOWN],
-        "attempt": claim.attempt[:_SHOWN],
-    }
-    os.pwrite(descriptor, json.dumps(told).encode()[:_RECORD].ljust(_RECORD), _place(digest))
+    told = (claim.instance.encode(), claim.incident.encode(), claim.attempt.encode())
+    os.pwrite(descriptor, _HELD.pack(digest[:16], holder.number, holder.pid, holder.since, *told), _place(digest))
 
 
 def raw_record(descriptor: int, digest: bytes) -> bytes:
@@ -173,15 +170,13 @@ def holders(path: Path) -> Iterator[Holder]:
 
 
 def _told(raw: bytes) -> tuple[bytes, Holder] | None:
-    """A record: the beginning of the digest, and the holder; `None` for an empty one, or one that is being written."""
-    if not raw.strip(b"\0 "):
+    """A record: the beginning of the digest, and the holder; `None` for an empty one."""
+    if len(raw) < _HELD.size:
         return None
-    try:
-        told = json.loads(raw)
-        claim = Claim(str(told["instance"]), str(told["incident"]), str(told["attempt"]))
-        return bytes.fromhex(told["name"]), Holder(int(told["number"]), int(told["pid"]), int(told["since"]), claim)
-    except (ValueError, KeyError, TypeError):
+    name, number, pid, since, *told = _HELD.unpack_from(raw)
+    if not number:
         return None
+    return name, Holder(number, pid, since, Claim(*(text.rstrip(b"\0").decode("utf-8", "replace") for text in told)))
 
 
 def _place(digest: bytes) -> int:
