@@ -32,9 +32,11 @@ from remediation.coordination.machine_lock import MachineLock
 from remediation.core.state import HostState
 from remediation.discovery import Plugins, discover
 from remediation.effects import HostControls
+from remediation.engine import audit
 from remediation.engine.anchoring import Anchoring
 from remediation.engine.approvals import Approvals
 from remediation.engine.channels import CommandChannel, LogChannel
+from remediation.engine.conduct import Conduct, marking_tasks
 from remediation.engine.lending import World
 from remediation.engine.notices import Notices
 from remediation.engine.registry import Registry
@@ -143,6 +145,7 @@ class RemediatorBootstrap:
                 host_descriptor=host_lock.descriptor,
                 instance=instance,
                 redactor=self.redactor,
+                conduct=Conduct(scratch, home.blobs, strict=settings.host.strict_steps),
             )
             policy = outfitting.policy_of(settings, registry)
             await self._announce(journal, state, registry, instance, home)
@@ -164,6 +167,10 @@ class RemediatorBootstrap:
             watching = Sentinels(sentinels, remediator.report, remediator.intake.clear, clock, home.sentinels)
             pulse = Pulse(home.hosts, settings.host.ready_file, settings.host.id, instance, journal, lambda: remediator.halted)
             host = Host(instance, journal, state, remediator, watching, requests, approvals, trust, pulse)
+            if settings.host.strict_steps:
+                audit.install()
+            stack.enter_context(marking_tasks())
+            pulse.listen(world.conduct.look)
             await remediator.start()
             stack.push_async_callback(self._farewell, journal, host, remediator)
             stack.push_async_callback(remediator.stop)

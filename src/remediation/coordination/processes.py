@@ -28,6 +28,7 @@ _LATE = 1.0
 _POLL = 0.02
 _TAKEN = 1 << 16
 """No exit status: stands for one that somebody else took."""
+_ours: set[int] = set()
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL")
 
 
@@ -36,6 +37,11 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment.update(extra or {})
     return environment
+
+
+def ours() -> frozenset[int]:
+    """Pids of the children that `run_process` has started and not yet seen to their end."""
+    return frozenset(_ours)
 
 
 async def run_process(
@@ -87,6 +93,7 @@ async def run_process(
             raise ProcessError(f"can't start {shown!r}: {error}") from error
     out, err = _Output(), _Output()
     in_time = False
+    _ours.add(child.pid)
     try:
         if started:
             started(child.pid)
@@ -94,7 +101,10 @@ async def run_process(
         await err.read(child.stderr)
         in_time = await _exits(child.pid, timeout)
     finally:
-        await _certainly(_end(child, in_time, out, err))
+        try:
+            await _certainly(_end(child, in_time, out, err))
+        finally:
+            _ours.discard(child.pid)
     if child.returncode == _TAKEN:
         raise ProcessError(
             f"{shown!r} ended, but how is not known: other code of this process took its exit status; "

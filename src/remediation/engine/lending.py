@@ -12,6 +12,7 @@ import structlog
 
 from remediation.context import Services
 from remediation.coordination.processes import run_process
+from remediation.engine.conduct import Conduct, ours_to_do
 from remediation.errors import CredentialRefused
 from remediation.model.entries import CredentialUsed
 from remediation.model.redaction import Redactor
@@ -36,6 +37,7 @@ class World:
     host_descriptor: int
     instance: str
     redactor: Redactor = field(default_factory=Redactor)
+    conduct: Conduct = field(default_factory=Conduct)
 
 
 @dataclass(slots=True)
@@ -74,7 +76,8 @@ class Loan:
         """The attempt's private folder."""
         if self._scratch is None:
             self._scratch = self.world.scratch / self.attempt
-            self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with ours_to_do():
+                self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._scratch
 
     def secret(self, ref: SecretRef | str) -> str:
@@ -82,7 +85,8 @@ class Loan:
         name = ref.secret if isinstance(ref, SecretRef) else ref
         if self.spec is None or name not in self.spec.credentials:
             raise CredentialRefused(f"{self.runbook or 'the runbook'} did not declare the credential {name!r}; add it to its spec")
-        value = self.world.secrets.get(name)
+        with ours_to_do():
+            value = self.world.secrets.get(name)
         if value is None:
             raise CredentialRefused(f"this host has no credential {name!r}; `remediation secrets set {name}` gives it one")
         self.used.append(CredentialUsed(name=name, runbook=self.runbook, attempt=self.attempt))
@@ -105,7 +109,8 @@ class Loan:
             self.lock.record_child(pid, deadline)
 
         inherit = [descriptor for descriptor in (*self.lock.descriptors, self.world.host_descriptor) if descriptor >= 0]
-        return await run_process(argv, timeout=seconds, cwd=cwd, env=env, stdin=stdin, inherit=inherit, started=started)
+        with ours_to_do():
+            return await run_process(argv, timeout=seconds, cwd=cwd, env=env, stdin=stdin, inherit=inherit, started=started)
 
     def close(self) -> None:
         """Remove the scratch folder."""

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from remediation.context import RemediationContext
+from remediation.engine.conduct import LONGEST_TURN, STEP, Conduct, Scope, put_right
 from remediation.errors import OutsideRoots, RemediationError
 from remediation.model.runbook import Escalation, Finding, Verdict, Wait
 from remediation.model.text import SUMMARY_CAP, capped, printable
@@ -16,6 +18,8 @@ from remediation.ports.effect import Plan
 from remediation.runbook import Runbook
 
 T = TypeVar("T")
+CONDUCT: ContextVar[Conduct] = ContextVar("remediation_conduct", default=Conduct())  # noqa: B039 - it keeps nothing
+"""What the host that this code works for sees of its steps."""
 GRACE = 2.0
 """Seconds that a cancelled step has to end."""
 _RETURNS: dict[str, tuple[type, ...]] = {
@@ -44,31 +48,75 @@ async def call_step(runbook: Runbook[Any], name: str, ctx: RemediationContext, *
 
     Raises:
         StepDeclined: the step let an OutsideRoots through.
-        StepFault: it raised, overran `seconds`, would not stop, or returned what it must not.
+        StepFault: it raised, overran `seconds`, would not stop, returned what it must not, or did what a step must not do.
 
     """
-    begin = time.monotonic()  # the loop's own time, which `bounded` goes by, whichever clock decisions go by
-    ctx.advance(deadline=begin + seconds)
+    conduct = CONDUCT.get()
+    scope = conduct.scope(runbook.spec.id, name, ctx.incident.id)
+    ctx.advance(
+        deadline=time.monotonic() + seconds
+    )  # the loop's own time, which `bounded` goes by, whichever clock decisions go by
+    try:
+        result = await _result(runbook, name, ctx, conduct, scope, seconds)
+    except StepFault as error:
+        if error.running is None:
+            await _blame(scope, name, error)
+        raise
+    except asyncio.CancelledError:
+        for task in scope.tasks:
+            task.cancel()
+        raise
+    finally:
+        ctx.advance(deadline=0.0)
+    if isinstance(result, OutsideRoots):
+        await _blame(scope, name)
+        raise StepDeclined(str(result)) from result
+    longest = min(LONGEST_TURN, seconds) + GRACE
+    if scope.longest > longest:
+        scope.note(f"blocked the event loop for {scope.longest:.1f} s, its limit is {min(LONGEST_TURN, seconds):g} s")
+    await _blame(scope, name)
+    if not isinstance(result, _RETURNS[name]):
+        wanted = " or ".join(kind.__name__ for kind in _RETURNS[name])
+        raise StepFault(f"{name} returned {type(result).__name__} where {wanted} is due")
+    return result
+
+
+async def _result(runbook: Runbook[Any], name: str, ctx: RemediationContext, conduct: Conduct, scope: Scope, seconds: float) -> Any:
+    """What the step returned, or the `OutsideRoots` that it let through."""
+    token = STEP.set(scope)
     try:
         coroutine = getattr(runbook, name)(ctx)
         if not asyncio.iscoroutine(coroutine):
             raise StepFault(f"{name} is not an async function")
-        result = await bounded(coroutine, seconds, name)
+        return await bounded(_driven(coroutine, conduct, scope), seconds, name)
     except OutsideRoots as error:
-        raise StepDeclined(str(error)) from error
+        return error
     except StepFault:
         raise
     except Exception as error:
         raise StepFault(f"{name} raised {describe_error(error)}") from error
     finally:
-        ctx.advance(deadline=0.0)
-    took = time.monotonic() - begin
-    if took > seconds + GRACE:
-        raise StepFault(f"{name} blocked the event loop for {took:.1f} s, its limit is {seconds:g} s")
-    if not isinstance(result, _RETURNS[name]):
-        wanted = " or ".join(kind.__name__ for kind in _RETURNS[name])
-        raise StepFault(f"{name} returned {type(result).__name__} where {wanted} is due")
-    return result
+        STEP.reset(token)
+
+
+async def _driven(coroutine: Coroutine[Any, Any, Any], conduct: Conduct, scope: Scope) -> Any:
+    return await conduct.drive(coroutine, scope)
+
+
+async def _blame(scope: Scope, name: str, error: StepFault | None = None) -> None:
+    """
+    Put right what the step did beside its work.
+
+    Raises:
+        StepFault: if there was anything; behind what `error` says.
+
+    """
+    if not (scope.notes or scope.tasks or scope.threads or scope.children):
+        return
+    did, running = await put_right(scope)
+    if did or running is not None:
+        before = f"{error}; it also " if error is not None else f"{name} "
+        raise StepFault(before + did + (" and does not stop" if running is not None else ""), running) from error
 
 
 async def contained(coroutine: Coroutine[Any, Any, T], name: str) -> T:

@@ -9,7 +9,7 @@ from remediation.core.incident import Incident, Status
 from remediation.engine import acting, consenting, deciding
 from remediation.engine.casefile import Overtaken
 from remediation.engine.session import Session, Staff
-from remediation.engine.steps import StepDeclined, StepFault, call_step
+from remediation.engine.steps import CONDUCT, StepDeclined, StepFault, call_step
 from remediation.model.entries import IncidentWaiting
 from remediation.model.runbook import Escalation
 from remediation.model.text import capped
@@ -29,6 +29,7 @@ async def treat(staff: Staff, incident: Incident, lock: HeldLock) -> int | None:
         JournalError: it can't be journaled; nothing more may be applied.
 
     """
+    CONDUCT.set(staff.world.conduct)
     session = Session(staff, incident, lock)
     woken = True
     try:
