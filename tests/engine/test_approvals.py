@@ -281,6 +281,30 @@ async def test_an_answer_that_was_journaled_before_a_crash_is_no_second_one(tmp_
         assert len(only(ApprovalGranted, await entries_of(host)) + only(ApprovalDenied, await entries_of(host))) == 1
 
 
+async def test_consent_that_was_journaled_right_before_a_host_died_is_used_by_the_next_one(tmp_path: Path) -> None:
+    settings = consenting(tmp_path)
+    async with running_host(tmp_path, runbook(), **settings) as host:
+        event = broken(tmp_path)
+        incident = await waiting(host, event)
+        await host._remediator._schedule.stop()
+        await ALICE.answer(host)
+    assert Path(event.subject).read_text() == "broken\n"
+    async with running_host(tmp_path, runbook(), **settings) as host:
+        assert (await host.wait_for(incident.id, timeout=10)).status == "resolved"
+
+
+async def test_a_request_of_an_earlier_host_is_looked_at_as_often_as_any(tmp_path: Path) -> None:
+    clock = FakeClock()
+    found, settings = runbook(precondition=mended_counts_as_gone), consenting(tmp_path, recheck="1m")
+    async with running_host(tmp_path, found, clock=clock, **settings) as host:
+        event = broken(tmp_path)
+        incident = await waiting(host, event)
+    Path(event.subject).write_text("mended\n")
+    async with running_host(tmp_path, found, clock=clock, **settings) as host:
+        await ticked(clock, lambda: not host.incident(incident.id).open, 10)
+        assert host.incident(incident.id).status == "resolved"
+
+
 async def test_changed_code_has_to_ask_again(tmp_path: Path) -> None:
     settings = consenting(tmp_path)
     async with running_host(tmp_path, runbook(), **settings) as host:

@@ -171,7 +171,7 @@ class Remediator:
             if self._schedule.holds(incident.id):
                 continue
             wait = incident.wait
-            if wait is not None and wait.until > now:
+            if wait is not None and wait.until > now and not _to_be_looked_at(incident, wait):
                 self._schedule.at(incident, wait.until)
             elif wait is None or wait.until or not (self._state.paused(now) or self._staff.held_back(incident)):
                 self._schedule.ready(incident)
@@ -341,3 +341,8 @@ class Remediator:
                 except JournalError as error:
                     self._health.failed(error)
                     return
+
+
+def _to_be_looked_at(incident: Incident, wait: IncidentWaiting) -> bool:
+    """Whether something may have come that ends the wait before its time, and that nobody who died acted on; or is looked for."""
+    return wait.why in ("approval", "verify") or incident.cleared_at > incident.observed_at
