@@ -115,6 +115,7 @@ def incidents(
 def _shown(item: dict[str, object]) -> str:
     marks = [str(item["status"]) if item["status"] != "open" else f"open, {item['phase']}"]
     marks += [mark for mark in ("held", "dirty") if item[mark]]
+    marks += ["plan withheld"] if item["withheld"] else []
     return ", ".join(marks)
 
 

@@ -175,6 +175,7 @@ def incident_document(incident: Incident) -> dict[str, Any]:
         "held": incident.held,
         "dirty": incident.dirty,
         "runbook": incident.runbook or None,
+        "withheld": bool(incident.attempts) and incident.attempts[-1].outcome == "withheld",
         "attempts": len(incident.attempts),
         "reports": incident.reports,
         "opened_at": _moment(incident.opened_at),
