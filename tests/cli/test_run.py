@@ -172,7 +172,7 @@ def test_systemd_is_told_of_readiness_and_of_the_end(place: Place) -> None:
             rest = [listening.recv(1000)]
             while rest[-1] == b"WATCHDOG=1":
                 rest.append(listening.recv(1000))
-            assert rest[-1] == b"STOPPING=1"
+            assert rest[-1] == b"STOPPING=1\nSTATUS=stopping: received SIGTERM"
 
 
 @pytest.mark.parametrize(

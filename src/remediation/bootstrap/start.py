@@ -21,11 +21,13 @@ import structlog
 from remediation import __version__
 from remediation.bootstrap import outfitting
 from remediation.bootstrap.anchors import anchors_of
+from remediation.bootstrap.blocked import take_over
 from remediation.bootstrap.host import Host
 from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.bootstrap.pulse import Pulse
+from remediation.bootstrap.stopping import bounded, cancelled
 from remediation.bootstrap.vault import open_vault
 from remediation.coordination.locks import HostLock, alive
 from remediation.coordination.machine_lock import MachineLock
@@ -35,6 +37,7 @@ from remediation.effects import HostControls
 from remediation.engine import audit
 from remediation.engine.anchoring import Anchoring
 from remediation.engine.approvals import Approvals
+from remediation.engine.blocking import LoopWatch
 from remediation.engine.channels import CommandChannel, LogChannel
 from remediation.engine.conduct import Conduct, marking_tasks
 from remediation.engine.lending import World
@@ -121,7 +124,7 @@ class RemediatorBootstrap:
         async with contextlib.AsyncExitStack() as stack:
             keys = open_keys(home, plugins.key_providers())
             journal = await open_journal(home, clock, state=state, keys=keys)
-            stack.push_async_callback(journal.close)
+            stack.push_async_callback(bounded(5, "the journal", journal.close))
             journal.redactor = self.redactor
             notices = Notices(state, self._all_channels(plugins), clock, journal, Told(home.told, journal.origin))
             anchoring = Anchoring(anchors, journal, clock, notices.tell, home.anchors)
@@ -150,7 +153,7 @@ class RemediatorBootstrap:
             policy = outfitting.policy_of(settings, registry)
             await self._announce(journal, state, registry, instance, home)
             anchoring.begin()
-            stack.push_async_callback(_last_heads, anchoring, notices)
+            stack.push_async_callback(bounded(6, "the anchors and the notices", lambda: _last_heads(anchoring, notices)))
             remediator = Remediator(journal, state, registry, world, policy, locks, notices)
             approvals = Approvals(
                 remediator.journal,
@@ -171,14 +174,17 @@ class RemediatorBootstrap:
                 audit.install()
             stack.enter_context(marking_tasks())
             pulse.listen(world.conduct.look)
+            loop_watch = LoopWatch(world.conduct, home.hosts / f"{instance}.blocked")
+            stack.callback(loop_watch.end)
+            loop_watch.begin()
             await remediator.start()
-            stack.push_async_callback(self._farewell, journal, host, remediator)
-            stack.push_async_callback(remediator.stop)
+            stack.push_async_callback(bounded(3, "the last entry", lambda: self._farewell(journal, host, remediator)))
+            stack.push_async_callback(bounded(10, "the heals under way", remediator.stop))
             if watch:
                 inbox = asyncio.create_task(requests.poll_on(), name="inbox")
-                stack.push_async_callback(_cancelled, inbox)
+                stack.push_async_callback(bounded(2, "the inbox", lambda: cancelled(inbox)))
                 watching.start()
-                stack.push_async_callback(watching.stop)
+                stack.push_async_callback(bounded(3, "the sentinels", watching.stop))
             # Last to come and first to go: who sees the file can report, and will be heard.
             stack.push_async_callback(pulse.end)
             pulse.begin()
@@ -201,6 +207,7 @@ class RemediatorBootstrap:
         for known in list(state.instances):
             if known != instance and not alive(home.locks / f"host-{known}.lock"):
                 await journal.append(f"host/{settings.host.id}", [StoppedEntry(instance=known, reason="ended without a word")])
+        await take_over(home, journal)
         for id_, item in registry.runbooks.items():
             for entry in outfitting.standing_of(settings, item, state.runbooks.get(id_)):
                 await journal.append(f"runbook/{id_}", [entry])
@@ -226,9 +233,3 @@ async def _last_heads(anchoring: Anchoring, notices: Notices) -> None:
     """After the last entry; what there is to say about it can't be sent by those who have stopped already."""
     await anchoring.stop()
     await notices.drain()
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

@@ -42,8 +42,9 @@ def run(
     """
     Be the host: watch, heal, verify, until SIGTERM or Ctrl-C.
 
-    Logs to standard error. Under systemd use Type=notify; WatchdogSec= is fed as long as the host is not blocked. Killing it at any
-    time loses nothing: the next start goes on where it stopped.
+    Logs to standard error. Under systemd use Type=notify; WatchdogSec= is fed as long as the event loop runs and the journal can be
+    written. SIGTERM, SIGINT and SIGHUP stop it, within 35 seconds whatever hangs; a second one ends it at once. Killing it at any time
+    loses nothing: the next start goes on where it stopped. Settings are read at the start only.
 
     With --profile observe, plans are recorded with their diffs, and nothing is applied or taken back, not even what an earlier host
     left half done. Don't run it beside a host that acts: what it takes in first, it gives to people.

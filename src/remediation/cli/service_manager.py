@@ -26,12 +26,12 @@ class ServiceManager:
         self._tell(f"READY=1\nSTATUS={status}")
 
     def beat(self) -> None:
-        """The event loop runs. A loop that is blocked sends none, and the manager restarts the host."""
+        """The host can do its work. One that is stuck sends none, and the manager restarts it."""
         self._tell("WATCHDOG=1")
 
-    def stopping(self) -> None:
+    def stopping(self, why: str = "") -> None:
         """The host ends in an orderly way."""
-        self._tell("STOPPING=1")
+        self._tell("STOPPING=1" + (f"\nSTATUS=stopping: {why}" if why else ""))
 
     def _tell(self, state: str) -> None:
         if not self._address:

@@ -44,6 +44,8 @@ class RunbookRecord:
     why: str = ""
     promoted_by: str = ""
     """Who promoted it; empty unless it may act."""
+    uncalled: bool = False
+    """Whether none of its steps is called, not even to observe: the engine quarantined it, as it could not be stopped."""
     changed_at: int = 0
     changed_seq: int = -1
     """The entry that brought it into its state, or told anew why it is in it."""
@@ -93,12 +95,16 @@ def evolve_runbook(record: RunbookRecord | None, entry: Entry, *, at: int, seq: 
             return replace(known, state="degraded", why=entry.reason, changed_at=at, changed_seq=seq)
         case RunbookQuarantined():
             why = f"quarantined by {entry.by}: {entry.reason}"
-            return replace(known, state="quarantined", promoted_by="", why=why, changed_at=at, changed_seq=seq, clean=0)
+            uncalled = known.uncalled or entry.by == "engine"
+            return replace(
+                known, state="quarantined", promoted_by="", why=why, changed_at=at, changed_seq=seq, clean=0, uncalled=uncalled
+            )
         case RunbookReleased():
             if known.state != "quarantined":
                 return known
             why = f"released by {entry.by}" + (f": {entry.reason}" if entry.reason else "")
-            return replace(known, state=_unproven(known.deprecated), why=why, failures=(), changed_at=at, changed_seq=seq)
+            state = _unproven(known.deprecated)
+            return replace(known, state=state, why=why, failures=(), changed_at=at, changed_seq=seq, uncalled=False)
         case RunbookFaulted():
             return replace(known, faults=known.faults + 1, clean=0, last_fault=f"{entry.step}: {entry.error}")
     return known

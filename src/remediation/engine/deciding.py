@@ -70,6 +70,10 @@ async def decide(session: Session, step: progress.Decide) -> str:
         await _abandon(session, step, "it is no longer registered")
         return ""
     spec = registered.spec
+    record = staff.state.runbooks.get(spec.id)
+    if record is not None and record.uncalled:
+        await _abandon(session, step, f"it is not called until a person releases it: {record.why}")
+        return ""
     session.considered = spec.id
     incident = session.case.incident
     first = step.stage == 0

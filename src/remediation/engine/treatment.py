@@ -117,7 +117,8 @@ async def _escalation(session: Session, reason: str) -> Escalation:
     """What the newest runbook says, or the plain facts when it can't."""
     incident = session.case.incident
     registered = session.staff.registry.runbooks.get(incident.runbook or session.considered)
-    if registered is not None and registered.spec.id not in session.stuck:
+    record = session.staff.state.runbooks.get(registered.spec.id) if registered is not None else None
+    if registered is not None and registered.spec.id not in session.stuck and not (record is not None and record.uncalled):
         ctx = session.context(registered, incident.attempts[-1] if incident.attempts else None)
         if not incident.attempts:
             ctx.advance(finding=session.declined.get(registered.spec.id))
