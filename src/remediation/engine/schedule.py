@@ -154,8 +154,10 @@ class Schedule:
             now = epoch_ms(self._clock.now())
             while self._timers and self._timers[0][0] <= now:
                 until, id_, subject = heapq.heappop(self._timers)
-                if self._due.get(id_) == until and id_ not in self._queued and id_ not in self._running:
-                    del self._due[id_]
+                if self._due.get(id_) != until:
+                    continue
+                del self._due[id_]
+                if id_ not in self._queued and id_ not in self._running:
                     self._queued.add(id_)
                     self._ready.append((id_, subject))
                     self.idle.clear()
