@@ -26,7 +26,9 @@ def test_our_own_values_come_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "act", [Act(os.system, "false"), Act(eval, "1"), Act(getattr, "a", "upper"), Act(__import__, "os")], ids=repr
+    "act",
+    [Act(os.system, "false"), Act(eval, "1"), Act(getattr, "a", "upper"), Act(__import__, "os")],
+    ids=["system", "eval", "getattr", "import"],
 )
 def test_nothing_is_run(act: Act) -> None:
     with pytest.raises(pickle.UnpicklingError, match="a snapshot holds no"):

@@ -86,6 +86,7 @@ def test_the_normal_form_reads_as_the_same_and_is_sorted():
         ('ana namespaces="a" ssh-dss AAAAB3NzaC1kc3MAAAAB', "'ssh-dss' are not accepted"),
         ("ana", "it must be"),
     ],
+    ids=lambda value: value[:22],
 )
 def test_a_line_that_is_not_exact_is_refused_with_its_number(line, said):
     message = refusal(f"# people\n{GOOD.replace(KEY, OTHER)}{line}\n")
