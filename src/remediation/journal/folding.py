@@ -14,7 +14,7 @@ from remediation.model.entries import Record
 from remediation.ports.journal import Fold
 from remediation.proof.errors import ProofError
 
-SNAPSHOT_EVERY = 100_000
+SNAPSHOT_EVERY = 25_000
 """Entries between two snapshots while the journal is open; another one is made when it is closed."""
 
 
