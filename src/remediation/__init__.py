@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from remediation.bootstrap import Host, RemediatorBootstrap, Reporter
     from remediation.context import RemediationContext
+    from remediation.coordination.lease import PrimaryAggregatorLease
+    from remediation.coordination.machine_lock import MachineLock
     from remediation.core.incident import Incident
     from remediation.core.trust import TrustElevationSource
     from remediation.errors import RemediationError
@@ -28,6 +30,8 @@ _HOMES = {
     "Host": "remediation.bootstrap",
     "Incident": "remediation.core.incident",
     "IntentJournal": "remediation.journal",
+    "MachineLock": "remediation.coordination.machine_lock",
+    "PrimaryAggregatorLease": "remediation.coordination.lease",
     "RemediationContext": "remediation.context",
     "RemediationError": "remediation.errors",
     "RemediationKeyVault": "remediation.keys.vault",
@@ -42,6 +46,8 @@ __all__ = [
     "Host",
     "Incident",
     "IntentJournal",
+    "MachineLock",
+    "PrimaryAggregatorLease",
     "RemediationContext",
     "RemediationError",
     "RemediationKeyVault",

@@ -26,6 +26,10 @@ A message says what happened, why, and what to do next. The tree::
      │   ├─ ExpectationFailed       the stream is not at the expected version
      │   ├─ GuardRefused            a guard, evaluated inside the append, said no
      │   └─ IdConflict              the same event id came with other content
+     ├─ LeaseError
+     │   ├─ LeaseUnavailable        the store of a lease can't tell who has it
+     │   ├─ LeaseLost               asked to lead without leading
+     │   └─ StaleToken              a write of somebody who leads no longer
      ├─ NotCanonical                a value outside the journal's JSON domain
      └─ HostStopped                 asked of a host that is not running
 
@@ -129,6 +133,22 @@ class GuardRefused(JournalError):
 
 class IdConflict(JournalError):
     """An entry with this event id exists with other content; nothing was appended."""
+
+
+class LeaseError(RemediationError):
+    """Root of what is raised about leases."""
+
+
+class LeaseUnavailable(LeaseError):
+    """The store of a lease, or a register of tokens, can't be read or written now; who leads can't be told."""
+
+
+class LeaseLost(LeaseError):
+    """Something that only the leader may do was asked of a host that does not lead, or no longer."""
+
+
+class StaleToken(LeaseError):
+    """A write came with the token of somebody who leads no longer; nothing may be written."""
 
 
 class NotCanonical(RemediationError):
