@@ -134,8 +134,6 @@ class FencedRegister:
             if token < highest:
                 why = f"token {token} is no longer the leader's: {highest} was seen"
                 raise StaleToken(f"{why}; stop writing, and take the lease anew")
-                    f"token {token} is no longer that of the leader: {highest} was seen; stop writing, and take the lease anew"
-                )
             if token > highest:
                 try:
                     _replace(self._path, str(token))
