@@ -38,6 +38,7 @@ class Pulse:
         self._ready = BeatFile(ready_file, host, instance, pace=PACE) if ready_file is not None else None
         self._task: asyncio.Task[None] | None = None
         self._failed = ""
+        self._ended = False
         self._log = structlog.get_logger("remediation.host")
 
     def listen(self, listener: Callable[[], None], every: float = PACE) -> None:
@@ -62,6 +63,7 @@ class Pulse:
 
     async def end(self) -> None:
         """Beat no more: the host is not ready any longer."""
+        self._ended = True
         if self._task is not None:
             self._task.cancel()
             # What it waits for may hang: the last who may keep a host from stopping is its own pulse.
@@ -73,13 +75,17 @@ class Pulse:
     async def _beat_on(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sooner.wait(), self._pace)
+                # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with what it waits for.
+                async with asyncio.timeout(self._pace):
+                    await self._sooner.wait()
             self._sooner.clear()
             slow = asyncio.get_running_loop().call_later(
                 _SLOW, self._complain, "the journal does not answer; the host does not beat until it does"
             )
             try:
                 await self._ask()
+                if self._ended:
+                    return
                 self._beats.write(self._pace)
             except (JournalError, OSError) as error:
                 self._complain(f"the host does not beat: {error}")
