@@ -11,7 +11,8 @@ import pytest
 from tests.support.hosts import asked, broken, entries_of, only, runbook, write_mended
 from tests.support.untouched import Seen, everything
 
-from remediation.authoring import Finding, Plan, RemediationContext, Wait, WriteFile
+from remediation.authoring import CallHost, Finding, Plan, RemediationContext, Wait, WriteFile
+from remediation.bootstrap import RemediatorBootstrap
 from remediation.bootstrap.rehearsing import FOLDER, Stage, open_stage
 from remediation.engine.rehearsal import PROFILES
 from remediation.model.entries import AttemptPlanned
@@ -334,3 +335,17 @@ def test_a_storm_is_rehearsed_as_a_storm(tmp_path: Path) -> None:
         assert not told.acts
 
     asyncio.run(work())
+
+
+async def test_an_embedding_program_rehearses_with_its_own_controls(tmp_path: Path) -> None:
+    rung: list[str] = []
+
+    async def rings(ctx: RemediationContext) -> Plan:
+        return Plan(CallHost(control="ring", args={}))
+
+    boot = RemediatorBootstrap(settings_in(tmp_path, live=["mend"]), plugins=[plugin(runbook(action=rings))])
+    boot.controls.register("ring", lambda key: rung.append(key), idempotent=True, undo=lambda key: None)
+    told = await boot.rehearse(broken(tmp_path))
+    assert told.acts
+    assert rung == []
+    assert not (tmp_path / "home").exists()

@@ -27,6 +27,7 @@ from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import clear_leftovers
 from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.bootstrap.pulse import Pulse
+from remediation.bootstrap.rehearsing import open_stage
 from remediation.bootstrap.stopping import bounded, cancelled
 from remediation.bootstrap.vault import open_vault
 from remediation.coordination.locks import HostLock, alive
@@ -43,6 +44,7 @@ from remediation.engine.conduct import Conduct, marking_tasks
 from remediation.engine.lending import World
 from remediation.engine.notices import Notices
 from remediation.engine.registry import Registry
+from remediation.engine.rehearsal import Rehearsal
 from remediation.engine.remediator import Remediator
 from remediation.engine.requests import Requests
 from remediation.engine.signatures import Signatories
@@ -57,6 +59,7 @@ from remediation.model.entries import HostStarted
 from remediation.model.entries import (
     HostStopped as StoppedEntry,
 )
+from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.redaction import Redactor
 from remediation.ports.channel import Channel
 from remediation.ports.clock import Clock, SystemClock
@@ -190,6 +193,20 @@ class RemediatorBootstrap:
             pulse.begin()
             structlog.get_logger("remediation.host").info("ready", host=settings.host.id, instance=instance, entries=journal.size)
             yield host
+
+    async def rehearse(self, event: DegradationEvent) -> Rehearsal:
+        """
+        What a host that starts now would do about `event`, without doing it: nothing is journaled, applied or locked.
+
+        Works beside a running host. Non-guarantee: a runbook's own code runs, and is not kept from acting by itself.
+
+        Raises:
+            ConfigurationError, JournalError: a host could not be started either.
+
+        """
+        stage = open_stage(self.settings, plugins=self._plugins, controls=self.controls, given=self._given, clock=self._clock)
+        async with stage as made:
+            return await made.rehearse(event, Provenance.NATIVE)
 
     async def _announce(self, journal: IntentJournal, state: HostState, registry: Registry, instance: str, home: Home) -> None:
         """Journal the start, and which runbooks there are with which code and state."""
