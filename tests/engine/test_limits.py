@@ -116,6 +116,14 @@ async def test_in_a_storm_nothing_new_is_begun_until_it_has_been_over_for_a_whil
         assert host.incident(reported[3].incident).held
 
 
+async def test_subjects_that_are_reported_all_at_once_open_no_more_incidents_than_the_cap_of_a_storm(tmp_path: Path) -> None:
+    async with running_host(tmp_path, runbook(), limits={"storm_subjects": 3}) as host:
+        reported = await asyncio.gather(*(host.report(broken(tmp_path, f"f{number}")) for number in range(12)))
+        opened = {item.incident for item in reported}
+        assert len([id_ for id_ in opened if host.incident(id_).event.subject != "(storm)"]) == 3
+        assert len(opened) == 4
+
+
 async def test_limits_are_counted_from_the_journal_also_after_a_restart(tmp_path: Path) -> None:
     limits = {"runbook_changes": 1, "runbook_window": "1h"}
     async with running_host(tmp_path, runbook(), limits=limits) as host:

@@ -252,6 +252,13 @@ async def host(base: str) -> None:
     await run(Path(base))
 
 
+async def limited(base: str, name: str) -> None:
+    """Be a whole host that races at a limit, see `tests.support.racing_limits`."""
+    from tests.support.racing_limits import run
+
+    await run(Path(base), name)
+
+
 def recover(folder: str) -> None:
     """Recover the journal of the home in `folder`."""
     from tests.support.journals import home_settings
@@ -279,7 +286,7 @@ async def rotate(home: str, keys: str) -> None:
 
 JOBS = {
     job.__name__: job
-    for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover, host, rotate)
+    for job in (append, tokens, once, follow, follow_until, read_until, attempt, put, initialise, recover, host, limited, rotate)
 }
 
 

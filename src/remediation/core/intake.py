@@ -44,14 +44,19 @@ def decide_report(
     known = state.open_or_held(event.fingerprint)
     if known is not None:
         return _coalesce(known, event)
-    heard = state.tallies.storms.get(event.code)
-    if state.open_by_code.get(event.code, 0) >= storm_subjects or (heard is not None and now - heard < storm_exit_ms):
+    if in_storm(state, event.code, storm_subjects=storm_subjects, storm_exit_ms=storm_exit_ms, now=now):
         storm = state.open_or_held(fingerprint(event.code, event.subsystem, STORM_SUBJECT))
         if storm is not None:
             return _coalesce(storm, event)
         summary = f"more than {storm_subjects} subjects of {event.code} at once; the first beyond is {event.subject[:200]}"
         return Open(event.model_copy(update={"subject": STORM_SUBJECT, "summary": summary}), storm=True)
     return Open(event)
+
+
+def in_storm(state: HostState, code: str, *, storm_subjects: int, storm_exit_ms: int, now: int) -> bool:
+    """Whether one more subject of `code` is beyond the cap; see `decide_report`."""
+    heard = state.tallies.storms.get(code)
+    return state.open_by_code.get(code, 0) >= storm_subjects or (heard is not None and now - heard < storm_exit_ms)
 
 
 def _coalesce(incident: Incident, event: DegradationEvent) -> Coalesce:

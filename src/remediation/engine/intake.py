@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from remediation.core.incident import Incident, stream_of
-from remediation.core.intake import Coalesce, decide_report
+from remediation.core.intake import Coalesce, decide_report, in_storm
 from remediation.core.state import HostState
 from remediation.core.tallies import STORM_SUBJECT
 from remediation.engine.policy import Policy
@@ -187,6 +187,15 @@ class Intake:
         def guard() -> None:
             if self._state.open_or_held(event.fingerprint) is not None:
                 raise GuardRefused("an incident of this fingerprint is open or held")
+            # Others may have been taken in since, by this host or another one: each alone below the cap, all of them beyond it.
+            if event.subject != STORM_SUBJECT and in_storm(
+                self._state,
+                event.code,
+                storm_subjects=self._policy.storm_subjects,
+                storm_exit_ms=self._policy.storm_exit_ms,
+                now=epoch_ms(self._clock.now()),
+            ):
+                raise GuardRefused("the code is in a storm by now")
 
         entries: list[Entry] = [DegradationReported(event=event, provenance=provenance)]
         # Reported and escalated in one commit where nothing has to be decided. A storm has no subject that anybody could act on.

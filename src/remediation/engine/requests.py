@@ -117,6 +117,9 @@ class Requests:
         try:
             if handler is None:
                 raise RequestRefused(f"this release does not know requests of kind {message.kind!r}")
+            if message.kind != "report":
+                # It may be about what another host of this home journaled a moment ago.
+                await self._journal.refresh()
             await self._handle(handler, message)
         except (JournalError, HostStopped, OSError):
             raise
