@@ -349,3 +349,16 @@ async def test_an_embedding_program_rehearses_with_its_own_controls(tmp_path: Pa
     assert told.acts
     assert rung == []
     assert not (tmp_path / "home").exists()
+
+
+async def test_a_step_that_writes_by_itself_is_at_fault_in_a_rehearsal_too(tmp_path: Path) -> None:
+    async def writes(ctx: RemediationContext) -> Finding:
+        Path(ctx.event.subject).with_name("marker").write_text("x")
+        return Finding.applies(confidence=90)
+
+    event = broken(tmp_path)
+    settings = settings_in(tmp_path, live=["mend"])
+    async with open_stage(settings, plugins=[plugin(runbook(precondition=writes))]) as rehearsed:
+        told = await rehearsed.rehearse(event)
+    assert told.ladder[0].result == "faulted"
+    assert "marker" in told.ladder[0].reason

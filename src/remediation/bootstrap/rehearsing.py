@@ -29,6 +29,8 @@ from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.discovery import Plugins, discover
 from remediation.effects import HostControls
+from remediation.engine import audit
+from remediation.engine.conduct import Conduct, marking_tasks
 from remediation.engine.lending import World
 from remediation.engine.registry import Registered, Registry
 from remediation.engine.rehearsal import CredentialWithheld, Rehearsal, Rehearser, Rung
@@ -212,7 +214,12 @@ async def open_stage(
             host_descriptor=-1,
             instance="rehearsal",
             redactor=redactor,
+            conduct=Conduct(folder / "scratch", folder / "blobs", strict=settings.host.strict_steps),
         )
+        # What a step does beside its work counts against it here as it does in a host.
+        if settings.host.strict_steps:
+            audit.install()
+        stack.enter_context(marking_tasks())
 
         async def past(fingerprint: str) -> tuple[PastHeal, ...]:
             return await past_heals(journal, state, fingerprint) if journal is not None else ()

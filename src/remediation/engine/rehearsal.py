@@ -26,7 +26,7 @@ from remediation.engine import deciding, judging, proposing
 from remediation.engine.lending import Loan, World
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered, Registry
-from remediation.engine.steps import StepDeclined, StepFault, describe_error
+from remediation.engine.steps import CONDUCT, StepDeclined, StepFault, describe_error
 from remediation.errors import CredentialRefused, NotCanonical
 from remediation.model.base import epoch_ms
 from remediation.model.entries import AttemptPlanned, DegradationReported, GateRecord
@@ -196,6 +196,7 @@ class Rehearser:
             situation = self._policy.situation(self._state, incident, spec, item.code_digest, now=self._now(), first=True)
             admitted = gating.admit(situation, now=self._now())
         rung = Rung(spec.id, state, "applies", admitted=admitted)
+        CONDUCT.set(self._world.conduct)
         loan = Loan(self._world, spec, secrets.token_hex(8), Unlocked())
         ctx = proposing.context_of(incident, item, loan, past)
         try:
