@@ -276,8 +276,13 @@ async def test_a_step_that_never_ends_is_left_as_journaled_and_the_stop_is_bound
         await began_step.wait()
         began = time.monotonic()
     assert time.monotonic() - began < 15
-    let_go.set()
     async with running_host(tmp_path, runbook()) as again:
+        # What still runs keeps its subject: nobody else may act on it.
+        other = await again.report(broken(tmp_path, "other"))
+        assert (await again.wait_for(other, timeout=30)).status == "resolved"
+        assert again.incident(reported.incident).open
+        assert not again.incident(reported.incident).attempts
+        let_go.set()
         assert (await again.wait_for(reported, timeout=30)).status == "resolved"
 
 

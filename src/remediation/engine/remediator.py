@@ -22,7 +22,7 @@ from remediation.engine.registry import Registry
 from remediation.engine.remembering import past_heals
 from remediation.engine.schedule import Schedule
 from remediation.engine.session import Staff
-from remediation.engine.steps import describe_error
+from remediation.engine.steps import StillRunning, describe_error
 from remediation.engine.treatment import treat
 from remediation.errors import ExpectationFailed, HostStopped, JournalError, JournalUnavailable
 from remediation.model.base import epoch_ms
@@ -129,8 +129,6 @@ class Remediator:
             except JournalError as error:
                 self._log.error("counts of repeated reports could not be journaled", error=str(error))
         await self._notices.drain()
-        for task in self._kept:
-            task.cancel()
         self._state.listeners.clear()
 
     async def report(
@@ -236,7 +234,9 @@ class Remediator:
                 self._schedule.at(incident, until)
         except JournalError as error:
             self._health.failed(error)
-        except asyncio.CancelledError:
+        except StillRunning as error:
+            if lock is not None:
+                self._keep(lock, error.running)
             raise
         except Exception:
             # A defect of the engine must not take the host down, nor be silent: the incident stays open and is tried again.

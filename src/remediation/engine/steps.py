@@ -38,6 +38,14 @@ class StepFault(RemediationError):
         self.running = running
 
 
+class StillRunning(asyncio.CancelledError):
+    """Cancelled, as the host stops; but `running` goes on, and what it holds must stay locked as long as it does."""
+
+    def __init__(self, running: asyncio.Task[Any]) -> None:
+        super().__init__()
+        self.running = running
+
+
 class StepDeclined(RemediationError):
     """The step met a path outside the roots: the runbook declines."""
 
@@ -172,6 +180,8 @@ async def bounded(coroutine: Coroutine[Any, Any, T], seconds: float, name: str) 
         task.cancel()
         with contextlib.suppress(BaseException):
             await asyncio.wait({task}, timeout=GRACE)
+        if not task.done():
+            raise StillRunning(task) from None
         raise
     finally:
         timer.cancel()
