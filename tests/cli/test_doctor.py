@@ -3,15 +3,21 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support import stories
+from tests.support.crashing import ROOT
 from tests.support.written_journal import Ran, WrittenJournal, remediation
 
 from remediation.coordination.locks import HostLock
+from remediation.coordination.machine_lock import MachineLock
 from remediation.model import entries
+from remediation.ports.clock import SystemClock
+from remediation.ports.locking import Claim
 
 
 @pytest.fixture
@@ -156,6 +162,36 @@ def test_a_host_that_runs_is_told_from_one_that_died(written: WrittenJournal) ->
     lock = HostLock(written.home.locks, "i1")
     assert f"runs (pid {os.getpid()}, profile observe)" in doctor(written).out
     lock.release()
+
+
+def test_who_holds_a_lock_is_told_and_that_a_dead_holder_left_something_behind(written: WrittenJournal) -> None:
+    assert findings(written, "locks") == []
+    locks = MachineLock(written.home.locks, SystemClock())
+    held = locks.try_acquire("subject", Claim("i1", "incident-1"))
+    assert held is not None
+    assert f"incident incident-1 is locked by host i1 (pid {os.getpid()}" in findings(written, "locks")[0]["message"]
+    held.release()
+    script = f"""
+import os, subprocess, sys
+from pathlib import Path
+from remediation.coordination.machine_lock import MachineLock
+from remediation.ports.clock import SystemClock
+from remediation.ports.locking import Claim
+held = MachineLock(Path({str(written.home.locks)!r}), SystemClock()).try_acquire("subject", Claim("i2", "incident-2"))
+child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin, stdout=subprocess.DEVNULL, pass_fds=held.descriptors)
+os.kill(os.getpid(), 9)
+"""
+    dead = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    )
+    dead.wait()
+    try:
+        told = findings(written, "locks")
+        assert [item["level"] for item in told] == ["warning"]
+        assert "what it started still runs" in told[0]["message"]
+    finally:
+        assert dead.stdin
+        dead.stdin.close()
 
 
 def test_the_doctor_changes_nothing(written: WrittenJournal) -> None:

@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 import remediation
 from remediation.cli import reading
 from remediation.cli.anchor_checks import look_at_anchors
 from remediation.cli.consent_checks import look_at_requests, look_at_signers
+from remediation.coordination.lock_file import holders
+from remediation.coordination.machine_lock import FILE
 from remediation.core.state import HostState
 from remediation.discovery import discover
 from remediation.errors import RemediationError
 from remediation.journal.tree import note_size
-from remediation.model.base import parse_timestamp
+from remediation.model.base import from_epoch_ms, parse_timestamp, timestamp
 from remediation.model.entries import HostStarted
 from remediation.settings import Home, Settings
 
@@ -80,6 +84,7 @@ def examine(home: Home) -> Iterator[Finding]:
         yield from (Finding(level, "anchors", message, mend) for level, message, mend in look_at_anchors(settings))
     host = reading.running(home, state.instances)
     yield from _host(host, state)
+    yield from _locks(home)
     yield from _inbox(home, host)
     yield from _incidents(state)
     yield from (Finding(level, "approvals", message, mend) for level, message, mend in look_at_requests(state))
@@ -246,6 +251,26 @@ def _host(host: HostStarted | None, state: HostState) -> Iterator[Finding]:
         yield Finding("ok", "host", f"none runs{ended}")
     if reason := state.paused(round(time.time() * 1000)):
         yield Finding("warning", "host", f"healing is paused: {reason}", "remediation resume")
+
+
+def _locks(home: Home) -> Iterator[Finding]:
+    try:
+        held = list(holders(home.locks / FILE))
+    except OSError as error:
+        yield Finding("warning", "locks", f"{home.locks / FILE} can't be read: {error.strerror}", "run as its owner")
+        return
+    for holder in held:
+        whose = f"incident {holder.claim.incident} is locked by host {holder.claim.instance}"
+        since = timestamp(from_epoch_ms(holder.since))
+        if psutil.pid_exists(holder.pid):
+            yield Finding("ok", "locks", f"{whose} (pid {holder.pid}, attempt {holder.claim.attempt or 'not begun'}) since {since}")
+        else:
+            yield Finding(
+                "warning",
+                "locks",
+                f"{whose} since {since}; pid {holder.pid} is gone, and what it started still runs",
+                "nothing acts on the subject until that has ended; the next host ends it at its deadline",
+            )
 
 
 def _inbox(home: Home, host: HostStarted | None) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 
 A lock belongs to an open file description: an attempt's children inherit the descriptor, so that the lock outlives a killed host until
 its children are gone, and no longer. How the file is laid out is in `lock_file`; why it is one file, in ADR 0003; the line and the
-number, in ADR 0006.
+number, in ADR 0007.
 
 An attempt that starts children notes them, with their deadlines, in ``children-<hash>.json``, so that whoever takes over can end those
 that overran.
