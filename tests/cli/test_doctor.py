@@ -169,7 +169,7 @@ def test_who_holds_a_lock_is_told_and_that_a_dead_holder_left_something_behind(w
     locks = MachineLock(written.home.locks, SystemClock())
     held = locks.try_acquire("subject", Claim("i1", "incident-1"))
     assert held is not None
-    assert f"incident incident-1 is locked by host i1 (pid {os.getpid()}" in findings(written, "locks")[0]["message"]
+    assert f"incident incident-1 is locked by host i1 (pid {os.getpid()}" in doctor(written).out
     held.release()
     script = f"""
 import os, subprocess, sys
