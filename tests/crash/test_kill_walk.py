@@ -93,7 +93,7 @@ def test_killed_before_any_step_the_next_host_finishes(ground: Path, killers: Si
             raise AssertionError(f"killed at step {stop} ({whole['trail'][stop]}): {error}") from error
         shutil.rmtree(base)
 
-    aftermath.in_parallel(killers, WORKERS, one, sample(range(whole["steps"]), 60, kind))
+    aftermath.in_parallel(killers, WORKERS, one, sample(range(whole["steps"]), 24, kind))
     assert ends <= {"heal_failed" if kind in ("failing", "spoilt") else "resolved", "escalated"}
 
 
@@ -119,7 +119,7 @@ def test_killed_from_outside_at_random_times_the_last_host_finishes(ground: Path
     randomness = random.Random(SEED)
     items = [
         (number, randomness.choice(KINDS), [randomness.uniform(0.005, 0.35) for _ in range(randomness.randrange(1, 4))])
-        for number in range(rounds(30))
+        for number in range(rounds(16))
     ]
 
     def one(killer: Killer, item: tuple[int, str, list[float]]) -> None:

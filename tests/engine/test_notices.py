@@ -48,8 +48,9 @@ async def heard(tmp_path: Path, line: Line, *runbooks: Any, **settings: Any) -> 
     """What another host of the same home tells before it stops; the line is in order again."""
     line.deaf = line.broken = False
     line.heard.clear()
-    async with running_host(tmp_path, *runbooks, plugins=[plugin(channels=[line])], **settings):
-        pass
+    async with running_host(tmp_path, *runbooks, plugins=[plugin(channels=[line])], **settings) as host:
+        notices = host._remediator._notices
+        await eventually(lambda: notices._caught_up and not notices._queue)
     return line.kinds
 
 
@@ -174,3 +175,8 @@ def test_a_home_that_was_just_made_has_no_record(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     initialise(settings)
     assert not settings.home.told.exists()
+
+
+async def test_a_home_has_a_record_before_there_is_anything_to_tell(tmp_path: Path) -> None:
+    async with running_host(tmp_path, plugins=[plugin(channels=[Line()])]) as host:
+        assert Told(Home(tmp_path / "home").told, host.journal.origin).read() is not None

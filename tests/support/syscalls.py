@@ -208,9 +208,9 @@ def _supervise(listener: int, judge: _Judge, gone: Callable[[], bool]) -> None:
             return
 
 
-def _run(request: dict[str, Any]) -> dict[str, Any]:
+def _run(request: dict[str, Any], judge: _Judge | None = None) -> dict[str, Any]:
     ours, theirs = socket.socketpair()
-    judge = _Judge(request)
+    judge = judge or _Judge(request)
     with tempfile.NamedTemporaryFile() as out:
         child = os.fork()
         if child == 0:

@@ -63,6 +63,10 @@ class Notices:
     def begin(self) -> None:
         """From here on, changes are `noted`; what was journaled before is looked for once `send_on` runs."""
         self._since, self._until = self._told.read(), self._state.position
+        if self._since is None and self._channels and not any(map(_standing, self._state.incidents.values())):
+            # From its first incident on, also a power cut shall not make a home forget what is still to be told.
+            self._since = self._until
+            self._told.write(self._until, durably=True)
 
     def noted(self, incident: Incident, record: Record) -> None:
         """A listener of the state: take note of settlements."""

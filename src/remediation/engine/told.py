@@ -15,8 +15,8 @@ class Told:
     """
     The file `path` of the log `origin`: everything up to its position was told.
 
-    Non-guarantee: it is written without waiting for the disk. After a power cut it may be older than it was, or gone: then notices are
-    sent twice, or what is held is told again.
+    Non-guarantee: but for the first time, it is written without waiting for the disk. After a power cut it may be older than it was: then
+    notices are sent twice. If it is lost, what is held is told again, and what was resolved is not.
     """
 
     def __init__(self, path: Path, origin: str) -> None:
@@ -32,9 +32,21 @@ class Told:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, position: int) -> None:
-        """Keep `position`. A failure is no error: the older one stands."""
+    def write(self, position: int, *, durably: bool = False) -> None:
+        """Keep `position`, `durably` if wanted. A failure is no error: the older one stands."""
         unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
             unfinished.write_text(json.dumps({"format": FORMAT, "origin": self._origin, "position": position}), "utf-8")
+            if durably:
+                _sync(unfinished, os.O_RDONLY)
             os.replace(unfinished, self._path)
+            if durably:
+                _sync(self._path.parent, os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
