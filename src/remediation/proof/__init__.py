@@ -29,7 +29,8 @@ from remediation.proof.merkle import (
     verify_inclusion,
 )
 from remediation.proof.note import Note, NoteSigner, Signature, VerifierKey, sign_note
-from remediation.proof.replay import Replay, Rotation, Row
+from remediation.proof.plain import Row
+from remediation.proof.replay import Replay, Rotation
 from remediation.proof.tiles import Tile, TileWriter, completed, entry_bundle, tile_hashes, tile_path, tiles_of, width_of
 from remediation.proof.tlogproof import TlogProof
 from remediation.proof.verdict import AnchorFinding, Problem, ProblemCode, ProblemKind, Verification

@@ -17,7 +17,8 @@ from remediation.proof.errors import NoteError
 from remediation.proof.export import MAX_LINE_BYTES, ExportReader, read_header, verify_export_file
 from remediation.proof.judge import Claims, Knowledge, claimed_size, judge
 from remediation.proof.note import VerifierKey
-from remediation.proof.replay import Replay, Row
+from remediation.proof.plain import Row
+from remediation.proof.replay import Replay
 from remediation.proof.verdict import ProblemCode, Problems, Verification
 
 Source = str | PathLike[str]

@@ -24,7 +24,8 @@ from remediation.proof.judge import Claims, Knowledge, claimed_size, judge
 from remediation.proof.leaf import SALT_BYTES
 from remediation.proof.merkle import Frontier
 from remediation.proof.note import VerifierKey, check_name
-from remediation.proof.replay import Replay, Row
+from remediation.proof.plain import Row
+from remediation.proof.replay import Replay
 from remediation.proof.verdict import ProblemCode, Problems, Verification
 
 FORMAT = "remediation-journal/1"

@@ -13,7 +13,7 @@ from remediation.model.text import printable
 DEFAULT_HOME = ".remediation"
 HOME_VARIABLE = "REMEDIATION_HOME"
 CONFIG_NAME = "remediation.toml"
-PASSPHRASE_SOURCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|fd:(0|[3-9]|[1-9][0-9]{1,3})|credential:[A-Za-z0-9_.-]{1,255})$"
+PASSPHRASE_SOURCE = r"^(env:[A-Za-z_][A-Za-z0-9_]*|fd:(0|[3-9]|[1-9][0-9]{1,3})|credential:[A-Za-z0-9_.-]{1,255})$"  # noqa: S105 - where one comes from, not one
 """How a source of a passphrase is written."""
 PASSPHRASE_SOURCES = ("env:REMEDIATION_KEY_PASSPHRASE", "credential:remediation-key-passphrase")
 """Where the passphrase of the signing key is looked for, if the settings don't say."""
