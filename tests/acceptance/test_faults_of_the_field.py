@@ -1,8 +1,9 @@
 """
 What self-healing hosts get wrong, and what must hold here instead: one test for each fault that was seen elsewhere.
 
-Each test is a story with a real host, journal or processes. `test_a_story_fails_when_its_fault_is_put_back` plants some of the faults and
-sees their stories fail: so that no test asserts the opposite of its name.
+This file is about deciding; `test_faults_of_keeping` is about crashes, records, keys and locks, `test_faults_of_growing` about growth
+and declarations. Each test is a story with a real host, journal or processes. `test_a_story_fails_when_its_fault_is_put_back` plants
+some of the faults and sees their stories fail: so that no test asserts the opposite of its name.
 """
 
 import asyncio
