@@ -119,7 +119,7 @@ async def _blame(scope: Scope, name: str, error: StepFault | None = None) -> Non
         StepFault: if there was anything; behind what `error` says.
 
     """
-    if not (scope.notes or scope.tasks or scope.threads or scope.children):
+    if scope.clean:
         return
     did, running = await put_right(scope)
     if did or running is not None:
