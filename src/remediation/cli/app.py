@@ -25,6 +25,7 @@ from remediation.cli import (
     run,
     runbooks,
     secrets,
+    trust,
     watchdog,
 )
 from remediation.cli.options import HomeOption
@@ -83,6 +84,7 @@ requests.register(app)
 doctor.register(app)
 demo.register(app)
 runbooks.register(app)
+trust.register(app)
 journal.register(app)
 keys.register(app)
 secrets.register(app)

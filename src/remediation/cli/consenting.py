@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remediation.cli import output
 from remediation.core import consent
@@ -39,17 +39,21 @@ _LARGEST = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """Who may consent on a host, and whether keys count that its own user could use."""
+    """Who may sign for one purpose on a host, and whether keys count that its own user could use."""
 
     file: Path
     listed: AllowedSigners
     allow_local: bool
     home: Home
+    namespace: str = consent.NAMESPACE
+    """The purpose: what the signature is made for."""
+    elsewhere: tuple[str, str] = ("approvals show ID --document --as NAME > request", "approve ID --document request")
+    """The commands that give what to sign, and that take the signature, for somebody who signs on another machine."""
 
     @classmethod
-    def of(cls, home: Home, settings: Settings) -> Signers:
+    def of(cls, home: Home, settings: Settings, **purpose: Any) -> Signers:
         """
-        As `settings` name them.
+        As `settings` name them; `purpose` are `namespace` and `elsewhere`, if it is another than consent to a plan.
 
         Raises:
             ApprovalRefused: nobody may consent.
@@ -61,11 +65,11 @@ class Signers:
             raise ApprovalRefused(
                 "nobody may consent on this host: set [approvals] allowed_signers in remediation.toml to a file of people's keys"
             )
-        return cls(file, AllowedSigners.load(file), settings.approvals.allow_local, home)
+        return cls(file, AllowedSigners.load(file), settings.approvals.allow_local, home, **purpose)
 
     def principals(self) -> list[str]:
         """Who may consent, sorted."""
-        return sorted({line.principal for line in self.listed.signers if consent.NAMESPACE in line.namespaces})
+        return sorted({line.principal for line in self.listed.signers if self.namespace in line.namespaces})
 
     def owner_of(self, key: PublicKey, told: str) -> str:
         """
@@ -80,13 +84,11 @@ class Signers:
             who = told or "NAME"
             raise ApprovalRefused(
                 f"nobody who may consent has the key {key.fingerprint}. If it is to count, whoever administers this host adds to "
-                f'{self.file}:\n  {who} namespaces="{consent.NAMESPACE}" {key.line}'
+                f'{self.file}:\n  {who} namespaces="{self.namespace}" {key.line}'
             )
         principal = lines[0].principal
-        if not any(consent.NAMESPACE in line.namespaces for line in lines):
-            raise ApprovalRefused(
-                f"the key of {principal} may not sign for {consent.NAMESPACE}: add that to its line in {self.file}"
-            )
+        if not any(self.namespace in line.namespaces for line in lines):
+            raise ApprovalRefused(f"the key of {principal} may not sign for {self.namespace}: add that to its line in {self.file}")
         if told and told != principal:
             raise ApprovalRefused(f"the key {key.fingerprint} is that of {principal}, not of {printable(told)}")
         return principal
@@ -127,9 +129,9 @@ class Signers:
         raise ApprovalRefused(
             f"the private key of {principal} lies in {near.path}, where the host's own user ({_name_of(host)}, owner of {self.home.root}) "
             "can read it: the host could consent to its own plans. Sign where the host can't:\n"
-            f"  remediation approvals show ID --document --as {principal} > request\n"
-            f"  ssh-keygen -Y sign -n {consent.NAMESPACE} -f KEY request        (on a machine of your own)\n"
-            "  remediation approve ID --document request --signature request.sig\n"
+            f"  remediation {self.elsewhere[0].replace('NAME', principal)}\n"
+            f"  ssh-keygen -Y sign -n {self.namespace} -f KEY request        (on a machine of your own)\n"
+            f"  remediation {self.elsewhere[1]} --signature request.sig\n"
             "or use a key of a hardware token, or --agent with an agent that is forwarded from your machine. "
             "[approvals] allow_local = true in remediation.toml lifts this, for hosts that nobody else depends on"
         )

@@ -45,6 +45,7 @@ _STYLES = {
     "open": "cyan",
     "heal_failed": "red",
     "problem": "red",
+    "degraded": "yellow",
     "quarantined": "red",
     "P0": "bold red",
     "P1": "red",

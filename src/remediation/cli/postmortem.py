@@ -13,6 +13,7 @@ from typing import Any
 
 from remediation.cli.story import Story, because, moment, planned, stage_of
 from remediation.core.incident import UNDO
+from remediation.core.trust import RECORD
 from remediation.model import entries
 from remediation.model.entries import Entry, Record
 from remediation.model.plan import Receipt
@@ -247,6 +248,18 @@ class _Telling:
         unused = f"unused consent of {approval['by']}: " if approval["by"] else ""
         approval.update(decision="void", reason=f"{unused}{entry.reason}", at=self.at)
         return [because("the request for consent is void", entry.reason)]
+
+    @take.register
+    def _(self, entry: entries.TrustRequested) -> list[str]:
+        return [f"{entry.runbook} asks to be trusted beyond the profile, with {entry.scope}"]
+
+    @take.register
+    def _(self, entry: entries.TrustGranted) -> list[str]:
+        return [because(f"trusted by {'its record' if entry.by == RECORD else entry.by}", entry.reason)]
+
+    @take.register
+    def _(self, entry: entries.TrustRefused) -> list[str]:
+        return [because("not trusted", entry.reason)]
 
     @take.register
     def _(self, entry: entries.CredentialUsed) -> list[str]:

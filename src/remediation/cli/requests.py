@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from remediation.cli import output
+from remediation.cli import moments, output
 from remediation.cli.options import HomeOption, JsonOption, existing_home
 from remediation.settings.home import Home
 
@@ -72,7 +71,12 @@ def pause(
     Example:
       remediation pause --until 2h --reason "migration of the database"
     """
-    _ask(existing_home(home), "pause", {"reason": reason, "until": _moment(until) if until else 0, "panic": False}, json)
+    _ask(
+        existing_home(home),
+        "pause",
+        {"reason": reason, "until": moments.coming("--until", until) if until else 0, "panic": False},
+        json,
+    )
 
 
 def panic(*, reason: ReasonOption = "", home: HomeOption = None, json: JsonOption = False) -> None:
@@ -96,27 +100,6 @@ def _about_incident(kind: str, incident: str, reason: str, home: str | None, jso
     place = existing_home(home)
     records = reading.run(reading.incident_records(place, incident))
     _ask(place, kind, {"incident": id_of(records[0].head.stream), "reason": reason}, json)
-
-
-def _moment(text: str) -> int:
-    """Milliseconds since 1970 UTC of a time or of a duration from now."""
-    from remediation.model.base import epoch_ms, parse_duration
-
-    try:
-        return epoch_ms(datetime.now(UTC) + parse_duration(text))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        output.fail(
-            f"--until {text}: neither a time such as 2030-01-31T18:00Z nor a duration such as 2h", output.ExitCode.WRONG_USE
-        )
-    if moment.tzinfo is None:
-        moment = moment.astimezone()
-    if moment <= datetime.now(UTC):
-        output.fail(f"--until {text}: that is in the past", output.ExitCode.WRONG_USE)
-    return epoch_ms(moment)
 
 
 def _ask(home: Home, kind: str, document: dict[str, Any], json: bool) -> None:

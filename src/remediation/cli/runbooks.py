@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
-from remediation.cli import output, replay
+from remediation.cli import lifecycle, output, replay
 from remediation.cli.options import HomeOption, JsonOption, existing_home
 
 
@@ -15,7 +13,11 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
     group.callback()(_group)
     group.command("list")(list_)
+    group.command("show")(show)
     group.command("replay")(replay.replay)
+    group.command("promote")(lifecycle.promote)
+    group.command("quarantine")(lifecycle.quarantine)
+    group.command("release")(lifecycle.release)
     app.add_typer(group, name="runbooks")
 
 
@@ -24,7 +26,7 @@ def _group(context: typer.Context, home: HomeOption = None, json: JsonOption = F
     The runbooks, their states and their records.
 
     A runbook that is `registered` or `quarantined` observes: its plans are recorded and shown, and nothing is applied. A `live` one
-    may act, as far as the gate lets it. In remediation.toml: [runbooks."ID"] state = "live".
+    may act, as far as the gate lets it. `promote` makes it live, or in remediation.toml: [runbooks."ID"] state = "live".
 
     Lists them if no command is named.
     """
@@ -38,36 +40,54 @@ def list_(home: HomeOption = None, json: JsonOption = False) -> None:
 
     As the journal knows them: a new runbook is listed once a host has started with it.
     """
-    from remediation.cli import reading
+    from remediation.cli import reading, runbook_story
 
     state = reading.run(reading.host_state(existing_home(home)))
-    found = [_document(record) for _, record in sorted(state.runbooks.items())]
+    found = [record for _, record in sorted(state.runbooks.items())]
     if json:
-        output.say_json(found)
+        output.say_json([runbook_story.document(record) for record in found])
         return
-    columns = ["id", "state", "attempts", "healed", "failed", "inconclusive", "faults", "why"]
-    output.say_table(
-        columns, [[item[name] for name in columns] for item in found], nothing="no runbooks; a host that starts registers its own"
-    )
+    columns = ["id", "state", "attempts", "healed", "failed", "inconclusive", "withheld", "median", "faults", "why"]
+    rows = [
+        [
+            record.id,
+            record.state,
+            record.attempts,
+            record.healed,
+            record.failed,
+            record.inconclusive,
+            record.withheld,
+            None if record.median_ms is None else runbook_story.duration(record.median_ms),
+            record.faults,
+            record.why,
+        ]
+        for record in found
+    ]
+    output.say_table(columns, rows, nothing="no runbooks; a host that starts registers its own")
 
 
-def _document(record: Any) -> dict[str, Any]:
-    import json
+def show(runbook: lifecycle.RunbookId, *, home: HomeOption = None, json: JsonOption = False) -> None:
+    """
+    Show a runbook: its state and who or what brought it there, its record, what it declares, who trusts it, what it still needs.
 
-    from remediation.model.base import from_epoch_ms, timestamp
+    \b
+    Example:
+      remediation runbooks show stale-lock-file
+    """
+    import time
 
-    return {
-        "id": record.id,
-        "state": record.state,
-        "why": record.why,
-        "since": timestamp(from_epoch_ms(record.changed_at)) if record.changed_at else None,
-        "plugin": record.plugin,
-        "code_digest": record.code_digest,
-        "attempts": record.attempts,
-        "healed": record.healed,
-        "failed": record.failed,
-        "inconclusive": record.inconclusive,
-        "faults": record.faults,
-        "last_fault": record.last_fault,
-        "spec": json.loads(record.spec) if record.spec else None,
-    }
+    from remediation.cli import reading, runbook_story
+    from remediation.engine.trusting import standing
+    from remediation.settings import Settings
+
+    settings = Settings.of(existing_home(home))
+    state = reading.run(reading.host_state(settings.home))
+    record = state.runbooks.get(runbook)
+    if record is None:
+        output.fail(f"no runbook {runbook} is known here; `remediation runbooks` lists them")
+    grants = tuple(grant for grant in standing(state, round(time.time() * 1000)) if grant.runbook == record.id)
+    told = runbook_story.Told(record, settings, grants)
+    if json:
+        output.say_json(runbook_story.whole(told))
+    else:
+        runbook_story.say(told)
