@@ -9,7 +9,7 @@ from tests.support.hosts import asked, broken, entries_of, only, runbook, ticked
 from remediation import DegradationEvent
 from remediation.authoring import Plan, RemediationContext, Verdict
 from remediation.bootstrap import Host
-from remediation.model.entries import IncidentWaiting
+from remediation.model.entries import IncidentWaiting, PauseStarted
 from remediation.testing import FakeClock, eventually, running_host
 
 
@@ -122,6 +122,18 @@ async def test_subjects_that_are_reported_all_at_once_open_no_more_incidents_tha
         opened = {item.incident for item in reported}
         assert len([id_ for id_ in opened if host.incident(id_).event.subject != "(storm)"]) == 3
         assert len(opened) == 4
+
+
+async def test_of_many_changes_beyond_the_rate_one_is_given_to_people_and_the_rest_waits(tmp_path: Path) -> None:
+    async with running_host(tmp_path, runbook(), limits={"changes_per_hour": 2}) as host:
+        reported = await asyncio.gather(*(host.report(broken(tmp_path, f"f{number}")) for number in range(12)))
+        incidents = [item.incident for item in reported]
+        await eventually(lambda: all(not (it := host.incident(id_)).open or it.wait is not None for id_ in incidents))
+        found = [host.incident(id_) for id_ in incidents]
+        assert sum(incident.status == "resolved" for incident in found) == 2
+        assert sum(incident.held for incident in found) == 1
+        assert {incident.wait.why for incident in found if incident.wait is not None} == {"pause"}
+        assert len(only(PauseStarted, await entries_of(host))) == 1
 
 
 async def test_limits_are_counted_from_the_journal_also_after_a_restart(tmp_path: Path) -> None:

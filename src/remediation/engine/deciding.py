@@ -83,8 +83,7 @@ async def decide(session: Session, step: progress.Decide) -> str:
         await judging.wait(session, admitted, spec.id)
         return ""
     if admitted.decision == "refuse" and step.stage == 0:
-        await judging.pause_for_rate(session, admitted)
-        return judging.reasons(admitted)
+        return judging.reasons(admitted) if await judging.first_beyond_rate(session, admitted) else ""
     try:
         await _plan(session, step, registered)
     except StepDeclined as error:

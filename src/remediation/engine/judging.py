@@ -74,6 +74,8 @@ async def judge(
     if record.decision == "wait":
         await wait(session, record, spec.id)
         return
+    if record.decision == "refuse" and not await first_beyond_rate(session, record):
+        return
     attempt = earlier.id if earlier is not None else session.attempt_id
     planned = planned_of(
         registered,
@@ -95,7 +97,8 @@ async def judge(
 
     def guard() -> None:
         # Evaluated inside the append: another process may have used up a limit since, or revoked a grant.
-        if staff.state.position == seen:
+        # What is refused acts in no case.
+        if staff.state.position == seen or record.decision == "refuse":
             return
         now, trusted = judged()
         if now.decision != record.decision or _given_by(trusted) != _given_by(elevation):
@@ -107,7 +110,6 @@ async def judge(
         return  # decided anew, from the state as it is now
     session.fresh = True
     session.began = session.began or session.clock.monotonic()
-    await pause_for_rate(session, record)
 
 
 def planned_of(
@@ -242,12 +244,29 @@ def _within_bounds(session: Session, earlier: Attempt | None, plan: PlanRecord) 
     return "" if beyond(earlier.bounds, approved, later, touches) else earlier.approved_by
 
 
-async def pause_for_rate(session: Session, record: GateRecord) -> None:
-    """The first change beyond the rate pauses the rest."""
+async def first_beyond_rate(session: Session, record: GateRecord) -> bool:
+    """
+    The first change beyond the rate pauses the rest, and is given to people.
+
+    Returns:
+        False when another one was the first meanwhile: decide anew, and wait. True also for a record that is not about the rate.
+
+    """
     staff = session.staff
-    if any(reason.row == "change-rate" for reason in record.reasons) and not staff.state.paused(staff.now()):
-        reason = "as many changes were made within an hour as [limits] changes_per_hour allows"
-        await staff.journal.append("host/pauses", [PauseStarted(reason=reason, by="limit", until=staff.now() + HOUR)])
+    if all(reason.row != "change-rate" for reason in record.reasons):
+        return True
+
+    def guard() -> None:
+        if staff.state.paused(staff.now()):
+            raise GuardRefused("healing is paused by now")
+
+    reason = "as many changes were made within an hour as [limits] changes_per_hour allows"
+    entry = PauseStarted(reason=reason, by="limit", until=staff.now() + HOUR)
+    try:
+        await staff.journal.append("host/pauses", [entry], guard=guard)
+    except GuardRefused:
+        return False
+    return True
 
 
 async def wait(session: Session, record: GateRecord, runbook: str) -> None:
