@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,10 @@ UNFINISHED = ".journal.sqlite3.new"
 """A journal that is being made; it gets its name when it is whole."""
 RECOVERY = "recovery.json"
 """The steps of a recovery that is not finished, see `remediation.bootstrap.recovering`."""
+
+
+OLD = 3600.0
+"""Seconds after which a request that was never finished is taken for one that never will be."""
 
 
 def clear_leftovers(home: Home, locks: MachineLock) -> None:
@@ -46,9 +51,13 @@ def clear_leftovers(home: Home, locks: MachineLock) -> None:
         *home.root.glob(f".{home.anchors.name}.*"),
     ):
         # Its name says by whom it is written.
-        pid = path.suffix[1:]
-        if not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
+        if _abandoned(path):
             path.unlink(missing_ok=True)
+    for path in home.inbox.glob(".*.json.*"):
+        # Of somebody who died while asking. Whoever asks may live where this host sees no processes: only what is old is removed.
+        with contextlib.suppress(FileNotFoundError):
+            if _abandoned(path) and time.time() - path.stat().st_mtime > OLD:
+                path.unlink(missing_ok=True)
     with _nobody_writes(home.journal_lock) as sure:
         if sure:
             for path in home.keys.glob(f".{home.head_note.name}.*"):
@@ -59,6 +68,11 @@ def clear_leftovers(home: Home, locks: MachineLock) -> None:
                 with contextlib.suppress(ConfigurationError), exchanging(home):
                     for path in unfinished:
                         path.unlink(missing_ok=True)
+
+
+def _abandoned(path: Path) -> bool:
+    pid = path.suffix[1:]
+    return not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid))
 
 
 @contextlib.contextmanager
