@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -274,6 +275,50 @@ os.kill(os.getpid(), 9)
             until(lambda: (lock := locks.try_acquire("subject")) is not None and (lock.release() or True))
     locks.forget_children()
     assert [path.name for path in tmp_path.iterdir()] == ["machine.lock"]
+
+
+def test_a_child_that_a_killed_host_had_no_time_to_note_is_ended_all_the_same(tmp_path: Path, locks: MachineLock) -> None:
+    for late in (False, True):
+        deadline = SystemClock().monotonic() + (-1 if late else 600)
+        script = f"""
+import subprocess, sys, os
+from pathlib import Path
+from remediation.coordination.machine_lock import MachineLock
+from remediation.ports.clock import SystemClock
+lock = MachineLock(Path({str(tmp_path)!r}), SystemClock()).try_acquire("subject")
+marked = os.environ | lock.expect_child({deadline})
+child = subprocess.Popen(["sleep", "60"], pass_fds=lock.descriptors, start_new_session=True, stdout=subprocess.DEVNULL, env=marked)
+print(child.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+        ran = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        locks.end_orphans("another subject")
+        locks.end_orphans("subject")
+        if late:
+            until(lambda: (lock := locks.try_acquire("subject")) is not None and (lock.release() or True))
+        else:
+            assert locks.try_acquire("subject") is None
+            os.kill(int(ran.stdout), signal.SIGKILL)
+            until(lambda: (lock := locks.try_acquire("subject")) is not None and (lock.release() or True))
+
+
+def test_a_child_that_is_noted_is_expected_no_more(tmp_path: Path, locks: MachineLock) -> None:
+    lock = locks.try_acquire("subject")
+    assert lock is not None
+    lock.expect_child(5.0)
+    lock.record_child(os.getpid(), 5.0)
+    (note,) = tmp_path.glob("children-*")
+    assert json.loads(note.read_text())["expected"] == []
+    lock.expect_child(6.0)
+    assert json.loads(note.read_text())["expected"] == [6.0]
+    lock.release()
+    assert not list(tmp_path.glob("children-*"))
 
 
 def test_children_of_a_living_host_are_left_alone(locks: MachineLock) -> None:

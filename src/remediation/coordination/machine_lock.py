@@ -6,7 +6,7 @@ its children are gone, and no longer. How the file is laid out is in `lock_file`
 number, in ADR 0007.
 
 An attempt that starts children notes them, with their deadlines, in ``children-<hash>.json``, so that whoever takes over can end those
-that overran.
+that overran. It notes before each start that one is to come: a host may be killed between the start and the note of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from remediation.ports.clock import Clock
 from remediation.ports.locking import Claim, HeldLock, Holder
 
 FILE = "machine.lock"
+MARK = "REMEDIATION_CHILD_OF"
+"""The variable by which a child is known that its host had no time to note."""
 PASSED_OVER = 1.0
 """Seconds that a free lock is left to those in line for it: who does not take it meanwhile was stopped, and loses its turn."""
 _POLL = 0.001
@@ -43,6 +46,8 @@ class MachineLocked:
         self._holder = holder
         self._path = _children_of(folder, digest)
         self._children: list[tuple[int, float, float]] = []
+        self._expected: list[float] = []
+        self._token = secrets.token_hex(8)
         self._joined: list[HeldLock] = []
 
     @property
@@ -60,16 +65,25 @@ class MachineLocked:
             self._holder = replace(self._holder, claim=replace(self._holder.claim, attempt=attempt))
             lock_file.write_record(self._descriptor, self._digest, self._holder)
 
+    def expect_child(self, deadline: float) -> dict[str, str]:
+        """See `HeldLock.expect_child`."""
+        self._expected = [*self._expected[-63:], deadline]
+        self._note()
+        return {MARK: self._token}
+
     def record_child(self, pid: int, deadline: float) -> None:
         """See `HeldLock.record_child`."""
-        try:
-            born = psutil.Process(pid).create_time()
-        except psutil.Error:
-            return  # it is gone already
-        self._children = [*self._children[-63:], (pid, born, deadline)]
+        if deadline in self._expected:
+            self._expected.remove(deadline)
+        with contextlib.suppress(psutil.Error):  # it is gone already
+            self._children = [*self._children[-63:], (pid, psutil.Process(pid).create_time(), deadline)]
+        self._note()
+
+    def _note(self) -> None:
         temporary = self._path.with_suffix(".tmp")
         owner = (os.getpid(), psutil.Process().create_time())
-        temporary.write_text(json.dumps({"owner": owner, "children": self._children}), "utf-8")
+        noted = {"owner": owner, "children": self._children, "expected": self._expected, "mark": self._token}
+        temporary.write_text(json.dumps(noted), "utf-8")
         os.rename(temporary, self._path)
 
     def join(self, other: HeldLock) -> None:
@@ -81,7 +95,7 @@ class MachineLocked:
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1
-        if self._children:
+        if self._children or self._expected:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
         os.close(descriptor)
@@ -176,6 +190,7 @@ class MachineLock:
             known = json.loads(_children_of(self._folder, digest_of(name)).read_text("utf-8"))
             owner, owner_born = int(known["owner"][0]), float(known["owner"][1])
             children = [(int(pid), float(born), float(deadline)) for pid, born, deadline in known["children"]]
+            expected, mark = [float(deadline) for deadline in known["expected"]], str(known["mark"])
         except (OSError, ValueError, KeyError, TypeError):
             return
         if _runs(owner, owner_born):
@@ -187,6 +202,11 @@ class MachineLock:
             if not psutil.pid_exists(pid) or _runs(pid, born):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
+        if expected and self._clock.monotonic() >= max(expected):
+            # The host died after it had started a child, and before it noted which one.
+            for pid in _marked(mark):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     def forget_children(self) -> None:
         """Remove the notes about children that no longer hold a lock: those that killed hosts left."""
@@ -231,6 +251,16 @@ class MachineLock:
 
 def _children_of(folder: Path, digest: bytes) -> Path:
     return folder / f"children-{digest[:16].hex()}.json"
+
+
+def _marked(mark: str) -> list[int]:
+    """The processes that were started with this mark, as far as this user may look at them."""
+    wanted, found = f"{MARK}={mark}".encode(), []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found
 
 
 def _runs(pid: int, born: float) -> bool:

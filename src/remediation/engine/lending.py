@@ -110,7 +110,8 @@ class Loan:
 
         inherit = [descriptor for descriptor in (*self.lock.descriptors, self.world.host_descriptor) if descriptor >= 0]
         with ours_to_do():
-            return await run_process(argv, timeout=seconds, cwd=cwd, env=env, stdin=stdin, inherit=inherit, started=started)
+            marked = {**(env or {}), **self.lock.expect_child(deadline)}
+            return await run_process(argv, timeout=seconds, cwd=cwd, env=marked, stdin=stdin, inherit=inherit, started=started)
 
     def close(self) -> None:
         """Remove the scratch folder."""

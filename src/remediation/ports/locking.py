@@ -47,6 +47,13 @@ class HeldLock(Protocol):
     def tell(self, attempt: str) -> None:
         """Show `attempt` to those who wait."""
 
+    def expect_child(self, deadline: float) -> dict[str, str]:
+        """
+        Note that a child is about to be started, which is to end by `deadline` (seconds on the host's monotonic clock).
+
+        Returns what must stand in its environment: by that it is known to whoever has to take over before `record_child` was called.
+        """
+
     def record_child(self, pid: int, deadline: float) -> None:
         """Note a child and its deadline (seconds on the host's monotonic clock) for whoever has to take over."""
 
