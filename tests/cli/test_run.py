@@ -201,3 +201,49 @@ def test_a_rolled_back_journal_is_not_continued(place: Place) -> None:
     assert place("run", "--once").status == 4
     assert place("journal", "verify").status == 4
     assert "rolled back" in place("doctor").out
+
+
+def test_a_terminal_that_closes_stops_a_host_in_an_orderly_way(place: Place) -> None:
+    with place.host() as process:
+        ready(process)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=40) == 0
+    (last,) = place("journal", "tail", "-n", "1", "--json").out.splitlines()
+    assert json.loads(last)["body"]["reason"] == "received SIGHUP"
+
+
+_HANGS = """
+import asyncio, sys, threading, time
+from remediation.cli import hosting
+begin = hosting.last_resort(0.5)
+async def work():
+    with hosting._signals(begin) as asked:
+        print("begun", flush=True)
+        time.sleep({blocked})
+        await asked
+        threading.Thread(target=time.sleep, args=(60,)).start()
+asyncio.run(work())
+"""
+
+
+@pytest.mark.parametrize("blocked", [0, 60])
+def test_a_process_that_does_not_end_by_itself_is_ended_also_while_its_loop_is_blocked(blocked: int) -> None:
+    argv = [sys.executable, "-c", _HANGS.format(blocked=blocked)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert "did not stop within 0.5 s" in said
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    argv = [sys.executable, "-c", _HANGS.format(blocked=60).replace("0.5", "60")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: not _catches_sigterm(Path(f"/proc/{process.pid}/status").read_text()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == -signal.SIGTERM
