@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -164,6 +163,8 @@ def release(
 
 def _governed(settings: Settings, work: Callable[[Governing], Awaitable[T]]) -> T:
     """What `work` returns, done with the journal open for writing."""
+    import asyncio
+
     ask_at_the_terminal()
 
     async def governed() -> T:

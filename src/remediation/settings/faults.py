@@ -131,7 +131,7 @@ def _model_at(model: type[BaseModel], parts: Sequence[str | int]) -> type[BaseMo
                 return None
             annotation = field.annotation
         else:
-            arguments = typing.get_args(annotation)
+            arguments = [item for item in typing.get_args(annotation) if item is not Ellipsis]
             annotation = arguments[-1] if arguments else None
     return _model_of(annotation)
 
