@@ -9,8 +9,8 @@ from pathlib import Path
 from remediation.core import consent
 from remediation.core.incident import Approval, Attempt, Incident, id_of
 from remediation.core.state import HostState
-from remediation.errors import ApprovalRefused, ConfigurationError, ExpectationFailed, GuardRefused
-from remediation.keys.ssh import AllowedSigners, SignatureRefused, SshSignature, private_key_in_reach, verify
+from remediation.engine.signatures import Signatories
+from remediation.errors import ApprovalRefused, ExpectationFailed, GuardRefused
 from remediation.model.base import epoch_ms
 from remediation.model.entries import ApprovalDenied, ApprovalGranted
 from remediation.model.plan import PlanRecord
@@ -78,8 +78,7 @@ class Approvals:
         self._state = state
         self._clock = clock
         self._origin = origin
-        self._signers = signers
-        self._allow_local = allow_local
+        self._people = Signatories(clock, signers=signers, allow_local=allow_local)
 
     def pending(self) -> Iterator[Request]:
         """What waits for an answer, the oldest first."""
@@ -125,7 +124,7 @@ class Approvals:
                 raise
             now = epoch_ms(self._clock.now())
             decision, approver = consent.check(document, self._origin, found.incident, found.approval, now=now)
-            self._check_signature(document, signature, approver)
+            self._people.check(document, signature, approver, consent.NAMESPACE)
             entry = (
                 ApprovalGranted(approval_id=found.approval.id, approver=approver, document=document.decode(), signature=signature)
                 if decision == "approve"
@@ -185,19 +184,3 @@ class Approvals:
         except (ExpectationFailed, GuardRefused):
             return False
         return True
-
-    def _check_signature(self, document: bytes, signature: str, approver: str) -> None:
-        if self._signers is None:
-            raise ApprovalRefused("nobody may consent on this host: [approvals] allowed_signers names no file")
-        try:
-            principal = verify(document, signature, AllowedSigners.load(self._signers), consent.NAMESPACE, self._clock.now())
-            key = SshSignature.parse(signature).key
-        except (SignatureRefused, ConfigurationError) as error:
-            raise ApprovalRefused(f"the signature does not count: {error}") from error
-        if principal != approver:
-            raise ApprovalRefused(f"the document names {approver} as approver, but {principal} signed it")
-        if not self._allow_local and (near := private_key_in_reach(key)) is not None:
-            raise ApprovalRefused(
-                f"the key of {principal} lies in {near.path}, where the host itself could use it: consent must come from elsewhere. "
-                "Sign with a key that the host's user can't read, or set [approvals] allow_local = true"
-            )
