@@ -104,6 +104,10 @@ class Unlocked:
     def tell(self, attempt: str) -> None:
         """Nobody waits for it."""
 
+    def expect_child(self, deadline: float) -> dict[str, str]:
+        """Nothing marks its children; see `record_child`."""
+        return {}
+
     def record_child(self, pid: int, deadline: float) -> None:
         """Nobody takes over from a rehearsal: its children end at their deadline or with it."""
 
