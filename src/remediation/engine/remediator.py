@@ -14,6 +14,7 @@ from remediation.core.incident import Incident, stream_of
 from remediation.core.limits import PastHeal
 from remediation.core.state import HostState
 from remediation.engine.guarding import GuardedJournal, Health
+from remediation.engine.holding import HeldBack
 from remediation.engine.intake import Intake, Reported
 from remediation.engine.lending import World
 from remediation.engine.notices import Notices
@@ -33,8 +34,6 @@ from remediation.ports.locking import Claim, HeldLock, Locks
 
 SWEEP = 2.0
 """Seconds between two looks for incidents that nobody treats: those of hosts that died, or were paused."""
-
-
 NEWS = 1.0
 """Seconds between two looks at an incident that somebody waits for."""
 RELOADED = 0.1
@@ -88,8 +87,7 @@ class Remediator:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._waiters: dict[str, asyncio.Event] = {}
-        self._held_back: set[str] = set()
-        """Incidents that wait for others, as far as this host has seen."""
+        self._held_back = HeldBack(self._staff, self._schedule)
         self._log = structlog.get_logger("remediation.engine")
 
     @property
@@ -284,14 +282,7 @@ class Remediator:
         if not incident.open and incident.id in self._waiters:
             self._waiters.pop(incident.id).set()
         wait = incident.wait
-        if self._held_back and (not incident.open or incident.current is None):
-            # A place may be free now, or one more subject is well.
-            for id_ in list(self._held_back):
-                self.wake(id_)
-        if wait is not None and wait.why == "limit" and wait.until == 0:
-            self._held_back.add(incident.id)
-        else:
-            self._held_back.discard(incident.id)
+        self._held_back.note(incident)
         if wait is not None and wait.why in ("verify", "approval") and not isinstance(record.entry, IncidentWaiting):
             self._schedule.ready(incident)
 
