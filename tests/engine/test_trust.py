@@ -197,6 +197,7 @@ async def test_a_grant_does_not_let_a_tagged_runbook_act(tmp_path: Path) -> None
         ({"reason": "x" * 5000}, "at most"),
         ({"reason": "it uses AKIAIOSFODNN7EXAMPLF"}, "secret"),
         ({"approver": ""}, "by whom"),
+        ({"approver": "record"}, "what was earned"),
         ({"runbook": "nobody"}, "no runbook"),
     ],
 )
@@ -420,6 +421,17 @@ async def test_changed_code_needs_a_new_grant(tmp_path: Path) -> None:
         await host.journal.append("runbook/mend", [again, RunbookPromoted(runbook="mend", code_digest="other", by="uid:7")])
         with pytest.raises(GrantRefused, match="other code"):
             await host.trust.grant(document, sign(document, ALICE.key, NAMESPACE))
+
+
+async def test_a_deprecated_runbook_observes_and_can_be_neither_configured_live_nor_trusted(tmp_path: Path) -> None:
+    old = runbook(deprecated="use mend-2")
+    async with running_host(tmp_path, old, **trusting(tmp_path, profile="autonomous")) as host:
+        incident = await host.wait_for(await host.report(broken(tmp_path)), timeout=10)
+        assert incident.status == "escalated"
+        assert "mend is deprecated; use mend-2" in incident.reason
+        assert Path(incident.event.subject).read_text() == "broken\n"
+        with pytest.raises(GrantRefused, match="deprecated"):
+            await ALICE.trusts(host)
 
 
 # -- what a record earns --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from remediation.core import signed
 from remediation.core.lifecycle import RunbookRecord
+from remediation.core.trust import RECORD
 from remediation.errors import GrantRefused, NotCanonical
 from remediation.model import canonical
 from remediation.model.entries import TrustGranted
@@ -127,6 +128,10 @@ def check(grant: Grant, record: RunbookRecord | None, *, now: int) -> None:
         raise GrantRefused("a grant ends after 90 days at most, so that somebody looks again; choose an earlier end")
     if not grant.reason.strip() or not grant.approver:
         raise GrantRefused("a grant says why it is given, and by whom")
+    if grant.approver == RECORD:
+        raise GrantRefused(
+            f"nobody may grant trust under the name {RECORD!r}: it stands for what was earned; name that person otherwise"
+        )
     if grant.reason != capped(wellformed(grant.reason), SUMMARY_CAP):
         raise GrantRefused(f"the reason can't be journaled as it is: write at most {SUMMARY_CAP} characters of plain text")
 
