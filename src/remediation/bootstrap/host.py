@@ -91,6 +91,8 @@ class Host:
         """
         One of `incidents`.
 
+        Non-guarantee: it may be ahead of the disk by the commit under way; what `wait_for` returns is durable.
+
         Raises:
             KeyError: no such incident is known.
 

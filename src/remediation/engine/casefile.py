@@ -126,4 +126,4 @@ def _bare(receipt: Receipt) -> Receipt:
 
 
 def _essence(incident: Incident) -> tuple[object, ...]:
-    return incident.status, incident.phase, incident.taken_in, incident.attempts, incident.wait
+    return incident.status, incident.phase, incident.taken_in, incident.attempts, incident.wait, incident.approval
