@@ -7,8 +7,8 @@ STAMP   := $(VENV)/.installed
 PYTHON  ?= python3 python3.13 python3.12 python3.11
 # Test processes at a time: make test WORKERS=4
 WORKERS ?= 2
-# What to test: make test TESTS=tests/core
-TESTS   ?=
+# What to test: make test TESTS=tests/core. By default all but the pages of the docs, whose examples `make check` runs.
+TESTS   ?= --ignore=tests/docs
 # Further options for pytest: make test OPTIONS='-k crash -x'
 OPTIONS ?=
 
@@ -41,7 +41,7 @@ contracts: $(STAMP) ## imports go down the floors only
 	@$(BIN)/lint-imports --no-logo
 
 examples: $(STAMP) ## run the examples in the docs
-	@$(BIN)/python -m pytest -q tests/docs
+	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/docs
 
 format: $(STAMP) ## format, and mend what the linter can mend
 	@$(BIN)/ruff check --fix .
