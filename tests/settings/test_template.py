@@ -41,7 +41,14 @@ def test_every_key_of_every_table_is_in_the_template() -> None:
 
 def test_the_commented_keys_show_their_defaults() -> None:
     shown = tomllib.loads(without_comments())
-    examples = {("limits", "groups"), ("effects", "roots"), ("keys", "dir"), ("host", "home"), ("host", "id"), ("host", "ready_file")}
+    examples = {
+        ("limits", "groups"),
+        ("effects", "roots"),
+        ("keys", "dir"),
+        ("host", "home"),
+        ("host", "id"),
+        ("host", "ready_file"),
+    }
     defaults = Settings(base=FILE.parent, host={"id": "atlas"})
     again = Settings.parse(without_comments(), FILE)
     for table in ("host", "gate", "limits", "effects", "ladder", "channels", "keys"):

@@ -46,7 +46,9 @@ RACES = {
     "runbook_changes": Race({"runbook_changes": 4, "runbook_window": "2s"}, subjects=12),
     "concurrency_per_runbook": Race({"concurrency_per_runbook": 2}, codes=(CODE, OTHER)),
     "concurrency_machine": Race({"concurrency_machine": 2}, codes=(CODE, OTHER), radius="machine"),
-    "attempts_per_incident": Race({"attempts_per_incident": 2}, subjects=2, codes=(CODE, OTHER), fails=True, spec={"retries": 5, "backoff": ()}),
+    "attempts_per_incident": Race(
+        {"attempts_per_incident": 2}, subjects=2, codes=(CODE, OTHER), fails=True, spec={"retries": 5, "backoff": ()}
+    ),
     "cooldown": Race({"cooldown": "1s"}, subjects=2, of_each=4),
     "groups": Race({}, subjects=2),
     "storm_subjects": Race({"storm_subjects": 5, "storm_exit": "1s"}, subjects=40, native=True),

@@ -318,7 +318,9 @@ def _runbooks(settings: Settings, state: HostState, found: set[str]) -> Iterator
                 'set [runbooks."ID"] state = "live" for those you trust',
             )
     for name in by_state.get("quarantined", []):
-        yield Finding("warning", "runbooks", f"{name} is quarantined: {state.runbooks[name].why}", f"remediation runbooks show {name}")
+        yield Finding(
+            "warning", "runbooks", f"{name} is quarantined: {state.runbooks[name].why}", f"remediation runbooks show {name}"
+        )
     known = found | set(state.runbooks)
     for name in sorted({*settings.runbooks, *settings.ladder.order}):
         if name not in known:

@@ -112,7 +112,9 @@ class VolatilePath(Runbook[VolatilePathOptions]):
             return Verdict.inconclusive("nothing is known of the rerun of the job")
         if rerun.exit_code != 0:
             how = rerun.error or f"exit code {rerun.exit_code}"
-            return Verdict.failed(f"the rerun of the job failed: {printable(how)}", [f"it said: {printable(ending(rerun.said, 600))}"])
+            return Verdict.failed(
+                f"the rerun of the job failed: {printable(how)}", [f"it said: {printable(ending(rerun.said, 600))}"]
+            )
         rerun_line = f"the rerun of the job succeeded in {rerun.duration_ms / 1000:.1f} s"
         if ctx.cleared:
             return Verdict.healthy("the next run by schedule succeeded too", [rerun_line])
