@@ -46,9 +46,9 @@ TABLE = """
  3  09:00   BROKEN  h                                               resolved           proceed   allowed
  3  09:10   BROKEN  unsure-i   alice approves                       resolved           proceed   confidence
  3  09:20   WIDE    wide-j     alice denies                         escalated          ask       profile
- 3  10:00   WIDE    near-1                                          resolved           proceed   allowed
- 3  10:10   WIDE    near-2                                          resolved           proceed   allowed
- 3  10:20   WIDE    near-3                                          resolved           proceed   allowed
+ 3  10:00   WIDE    near-1     alice approves                       resolved           proceed   profile
+ 3  10:10   WIDE    near-2     alice approves                       resolved           proceed   profile
+ 3  10:20   WIDE    near-3     alice approves                       resolved           proceed   profile
  3  10:30   WIDE    wide-k                                          resolved           proceed   profile
  3  11:00   LOSSY   l          alice denies                         escalated          ask       lasting-loss high-risk
 

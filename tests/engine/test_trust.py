@@ -437,8 +437,8 @@ async def test_a_deprecated_runbook_observes_and_can_be_neither_configured_live_
 # -- what a record earns --------------------------------------------------------------------------------------------------
 
 
-def earning(after: int) -> dict[str, Any]:
-    return {"profile": "collaborative", "trust": {"earn_after": after}, "limits": {"cooldown": 0}}
+def earning(tmp_path: Path, after: int) -> dict[str, Any]:
+    return {**trusting(tmp_path, profile="collaborative"), "trust": {"earn_after": after}, "limits": {"cooldown": 0}}
 
 
 def growing() -> Any:
@@ -457,13 +457,14 @@ def growing() -> Any:
 
 
 async def test_verified_heals_of_lower_reach_earn_the_machine_and_a_failure_takes_it_away(tmp_path: Path) -> None:
-    async with running_host(tmp_path, growing(), **earning(2)) as host:
+    async with running_host(tmp_path, growing(), **earning(tmp_path, 2)) as host:
         first = await settled(host, broken(tmp_path, "wide-0"))
-        assert first.status == "escalated"
+        assert first.approval is not None
         assert "0 verified heals" in (await answers(host, first))[1].reason
+        await ALICE.trusts(host, subjects="*small*")
         for number in range(2):
             early = await settled(host, broken(tmp_path, f"wide-early-{number}"))
-            assert early.status == "escalated"
+            assert early.approval is not None
             assert f"{number} verified heals" in (await answers(host, early))[1].reason
             assert (await settled(host, broken(tmp_path, f"small-{number}"))).status == "resolved"
         earned = await settled(host, broken(tmp_path, "wide-1"))
@@ -472,24 +473,34 @@ async def test_verified_heals_of_lower_reach_earn_the_machine_and_a_failure_take
         assert isinstance(requested, TrustRequested)
         assert (granted.by, granted.not_after) == ("record", 0)
         assert "2 verified heals" in granted.reason
-        await settled(host, broken(tmp_path, "unlucky"))
+        assert (await settled(host, broken(tmp_path, "small-unlucky"))).status == "heal_failed"
         again = await settled(host, broken(tmp_path, "wide-2"))
-        assert again.status == "escalated"
+        assert again.approval is not None
         assert "0 verified heals" in (await answers(host, again))[1].reason
 
 
+async def test_what_a_runbook_may_do_at_other_times_counts_for_the_gate_and_what_it_did_for_the_record(tmp_path: Path) -> None:
+    async with running_host(tmp_path, growing(), **earning(tmp_path, 1)) as host:
+        small = await settled(host, broken(tmp_path, "small"))
+        assert small.approval is not None
+        (plan,) = small.attempts[-1].plans
+        assert (plan.radius, plan.reach) == ("machine", "process")
+
+
 async def test_a_restart_keeps_what_was_earned(tmp_path: Path) -> None:
-    async with running_host(tmp_path, growing(), **earning(1)) as host:
+    async with running_host(tmp_path, growing(), **earning(tmp_path, 1)) as host:
+        await ALICE.trusts(host, subjects="*small*")
         assert (await settled(host, broken(tmp_path, "small"))).status == "resolved"
-    async with running_host(tmp_path, growing(), **earning(1)) as host:
+    async with running_host(tmp_path, growing(), **earning(tmp_path, 1)) as host:
         assert (await settled(host, broken(tmp_path, "wide"))).status == "resolved"
 
 
 async def test_by_default_nothing_is_earned(tmp_path: Path) -> None:
-    async with running_host(tmp_path, growing(), profile="collaborative", limits={"cooldown": 0}) as host:
+    async with running_host(tmp_path, growing(), **trusting(tmp_path, profile="collaborative"), limits={"cooldown": 0}) as host:
+        await ALICE.trusts(host, subjects="*small*")
         assert (await settled(host, broken(tmp_path, "small"))).status == "resolved"
         wide = await settled(host, broken(tmp_path, "wide"))
-        assert wide.status == "escalated"
+        assert wide.approval is not None
         assert "earn_after is 0" in (await answers(host, wide))[1].reason
 
 

@@ -56,7 +56,7 @@ class RunbookRecord:
     failed: int = 0
     inconclusive: int = 0
     clean: int = 0
-    """Verified heals whose plans reached no further than the process, since the last failed verdict, fault, quarantine or new code."""
+    """Verified heals whose effects reached no further than the process, since the last failed verdict, fault, quarantine or new code."""
     faults: int = 0
     last_fault: str = ""
     failures: tuple[tuple[int, str], ...] = field(default=())
@@ -175,7 +175,7 @@ def _clean(record: RunbookRecord, incident: Incident, entry: AttemptFinished) ->
         return 0
     if entry.outcome != "healed":
         return record.clean
-    reach = {plan.radius for attempt in incident.attempts if attempt.id == entry.attempt for plan in attempt.plans}
+    reach = {plan.reach for attempt in incident.attempts if attempt.id == entry.attempt for plan in attempt.plans}
     return record.clean + (reach == {Radius.PROCESS})
 
 

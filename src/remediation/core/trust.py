@@ -1,8 +1,9 @@
 """
 Trust beyond the profile: grants that people signed, and what a track record has earned.
 
-The rule for earned trust, in full: under the profile ``collaborative``, a runbook whose plans of radius process were verified `heals`
-times since its last failed verdict, fault, quarantine or change of code may also do what reaches the machine. Under ``supervised`` a
+The rule for earned trust, in full: under the profile ``collaborative``, a runbook that was verified to have healed `heals` times
+by effects that stay within the process, without a failed verdict, fault, quarantine or change of code since, may also do what reaches the
+machine. Heals that a person consented to, plan by plan or by a grant, count as those that it did alone. Under ``supervised`` a
 person sees every plan, whatever was earned. Neither a grant nor a record ever lifts anything but the profile: what loses data, reaches
 the fleet or is tagged as high-risk asks always (design, section 5).
 """

@@ -24,7 +24,7 @@ from remediation.model.entries import (
     Entry,
 )
 from remediation.model.plan import PlannedEffect, PlanRecord, Probe, Promise, Receipt
-from remediation.model.runbook import Reversibility, widest, worst
+from remediation.model.runbook import Radius, Reversibility, widest, worst
 from remediation.model.text import capped, printable, wellformed
 from remediation.ports.effect import Effect, Output, Plan, output_of, prepared_of
 
@@ -39,9 +39,9 @@ Commit = Callable[..., Awaitable[None]]
 """Journals the entries that it is given, together."""
 
 
-async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> PlanRecord:
+async def prepare(plan: Plan, loan: Loan, *, declared: Radius, stage: int, seconds: float) -> PlanRecord:
     """
-    Prepare every effect of `plan`: before-images are durable when this returns.
+    Prepare every effect of `plan`: before-images are durable when this returns. `declared` is the radius of the runbook.
 
     Raises:
         RemediationError: an effect can't or must not be prepared; nothing was changed.
@@ -74,7 +74,7 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
             )
         )
     lost = [Reversibility.PARTIAL] if plan.loses else []
-    declared = [plan.reversibility] if plan.reversibility is not None else []
+    stated = [plan.reversibility] if plan.reversibility is not None else []
     return PlanRecord(
         stage=stage,
         effects=tuple(planned),
@@ -83,8 +83,8 @@ async def prepare(plan: Plan, loan: Loan, *, stage: int, seconds: float) -> Plan
         loses=capped(masked(wellformed(plan.loses)), 2048),
         tags=(*plan.tags, *(("data-loss",) if plan.loses and "data-loss" not in plan.tags else ())),
         bounds=plan.bounds,
-        reversibility=worst([*(item.reversibility for item in planned), *lost, *declared]),
-        radius=widest([item.radius for item in planned]),
+        reversibility=worst([*(item.reversibility for item in planned), *lost, *stated]),
+        radius=widest([declared, *(item.radius for item in planned)]),
         nonce=secrets.token_hex(16),
     )
 

@@ -69,7 +69,8 @@ async def propose(registered: Registered, ctx: RemediationContext, loan: Loan, *
         return proposed
     seconds = timeouts.apply.total_seconds()
     try:
-        return await bounded(carrying.prepare(proposed, loan, stage=stage, seconds=seconds), seconds, "prepare")
+        prepared = carrying.prepare(proposed, loan, declared=registered.spec.blast_radius, stage=stage, seconds=seconds)
+        return await bounded(prepared, seconds, "prepare")
     except StepFault:
         raise
     except (RemediationError, TimeoutError, OSError) as error:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from remediation.model import canonical
 from remediation.model.base import Frozen
-from remediation.model.runbook import Bounds, Radius, Reversibility
+from remediation.model.runbook import Bounds, Radius, Reversibility, widest
 
 
 class Promise(StrEnum):
@@ -71,7 +71,13 @@ class PlanRecord(Frozen):
     bounds: Bounds | None = None
     reversibility: Reversibility
     radius: Radius
+    """The widest of what the runbook declares and what the effects reach; the gate goes by it."""
     nonce: str
+
+    @property
+    def reach(self) -> Radius:
+        """The widest radius of the effects alone: what was done, whatever the runbook may do at other times."""
+        return widest([item.radius for item in self.effects])
 
     @property
     def digest(self) -> str:
