@@ -10,7 +10,7 @@ from tests.support.examples import blocks
 from tests.support.installed import Ended, User
 from tests.support.repository import ROOT
 
-PAGE = ROOT / "docs" / "how-to" / "verify-without-our-software.md"
+PAGE = ROOT / "docs" / "howto" / "verify-without-our-software.md"
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.support.sample_log import SampleLog, new_signer
 
 from remediation.proof import TlogProof, entry_proof, hashes_of, inclusion_proof, leaf_hash, verify_entry_proof
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/verify-without-our-software.md"
+PAGE = Path(__file__).parents[2] / "docs/howto/verify-without-our-software.md"
 PROGRAMS = {block.file: block.text for block in blocks(PAGE.name, PAGE.read_text(encoding="utf-8")) if block.language == "python"}
 LOG = SampleLog.of(11)
 VKEY = LOG.vkeys[0]

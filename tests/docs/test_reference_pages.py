@@ -158,7 +158,7 @@ def test_each_exception_is_in_the_table_with_its_parent(name: str) -> None:
 
 
 def test_the_how_to_shows_the_example_as_it_is() -> None:
-    page = ROOT / "docs" / "how-to" / "write-a-runbook.md"
+    page = ROOT / "docs" / "howto" / "write-a-runbook.md"
     (shown,) = [block.text for block in blocks(page.name, page.read_text()) if block.file == "src/stale_lock.py"]
     assert shown == (ROOT / "examples" / "stale-lock-plugin" / "src" / "stale_lock.py").read_text()
 
@@ -167,7 +167,7 @@ def test_the_how_to_shows_the_lines_that_the_acceptance_test_runs() -> None:
     service = (ROOT / "tests" / "acceptance" / "test_embedding.py").read_text()
     lines = re.search(r"# >>>\n(.*?)    # <<<", service, re.DOTALL)
     assert lines
-    assert lines[1].strip() in (ROOT / "docs" / "how-to" / "embed-in-a-host.md").read_text()
+    assert lines[1].strip() in (ROOT / "docs" / "howto" / "embed-in-a-host.md").read_text()
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name)

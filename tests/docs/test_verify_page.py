@@ -11,7 +11,7 @@ from tests.support.sample_log import SampleLog, canonical, new_signer
 
 from remediation.proof.export import verify_export
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/verify-without-our-software.md"
+PAGE = Path(__file__).parents[2] / "docs/howto/verify-without-our-software.md"
 PROGRAM = next(block.text for block in blocks(PAGE.name, PAGE.read_text(encoding="utf-8")) if block.file == "verify.py")
 
 

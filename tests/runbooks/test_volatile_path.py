@@ -651,7 +651,7 @@ async def test_evidence_of_any_shape_is_declined_and_not_raised(site: Site) -> N
 
 
 def test_the_page_about_the_runbook_tells_every_option() -> None:
-    page = (repository.ROOT / "docs" / "how-to" / "heal-a-volatile-path.md").read_text()
+    page = (repository.ROOT / "docs" / "howto" / "heal-a-volatile-path.md").read_text()
     told = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert told == list(VolatilePathOptions.model_fields)
 

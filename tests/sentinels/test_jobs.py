@@ -353,7 +353,7 @@ def test_the_module_registers_the_sentinel_and_the_effect_that_reruns_a_job() ->
 
 
 def test_the_page_about_jobs_tells_every_key_and_every_code() -> None:
-    page = (repository.ROOT / "docs" / "how-to" / "watch-jobs.md").read_text()
+    page = (repository.ROOT / "docs" / "howto" / "watch-jobs.md").read_text()
     told = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert told == [*JobOptions.model_fields, "JOB_FILE_MISSING", "JOB_FAILED", "JOB_TIMEOUT", "JOB_MISSED"]
     assert set(jobs.CODES) <= set(told)

@@ -161,7 +161,7 @@ def _signing(home: Home) -> Iterator[Finding]:
     try:
         state = open_keys(home).state()
     except RemediationError as error:
-        yield Finding("problem", "keys", str(error), "restore the key from your backup, or see docs/how-to/keys.md")
+        yield Finding("problem", "keys", str(error), "restore the key from your backup, or see docs/howto/keys.md")
         return
     yield Finding("ok", "keys", f"provider {home.key_provider}: {state.kept}")
     if len(state.held) > 1 or state.unsettled:

@@ -32,7 +32,7 @@ def look_at_signers(settings: Settings) -> Iterator[Said]:
         yield (
             "warning",
             "[approvals] allow_local = true: a key counts that the host's own user can read: the host could consent to its own plans",
-            "sign where the host can't (docs/how-to/approve-plans.md), and take allow_local out",
+            "sign where the host can't (docs/howto/approve-plans.md), and take allow_local out",
         )
     if file is None:
         yield "ok", "nobody may consent: what asks is given to people as escalated ([approvals] allowed_signers is not set)", ""
