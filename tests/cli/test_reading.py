@@ -45,7 +45,7 @@ def test_incidents_as_json_have_every_field_of_the_contract(written: WrittenJour
     ran = remediation("incidents", *home(written), "--json")
     newest, oldest = json.loads(ran.out)
     assert set(newest) == set(
-        "id code subsystem subject severity status phase held dirty runbook attempts reports opened_at settled_at reason".split()
+        "id code subsystem subject severity status phase held dirty withheld runbook attempts reports opened_at settled_at reason".split()
     )
     assert (newest["status"], newest["held"], newest["runbook"]) == ("escalated", True, None)
     assert (oldest["status"], oldest["runbook"], oldest["attempts"]) == ("resolved", "stale-lock-file", 1)

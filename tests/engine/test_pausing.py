@@ -1,5 +1,6 @@
 """Pause, resume and panic, as people ask for them through the inbox."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -114,13 +115,19 @@ async def test_a_panic_stops_before_the_next_effect_and_reverts_nothing_until_it
 
 
 async def test_in_a_panic_even_reverts_wait(tmp_path: Path) -> None:
-    async def panic_and_fail(ctx: RemediationContext) -> Verdict:
-        await paused(host, tmp_path, panic=True)
+    looking, panicked = asyncio.Event(), asyncio.Event()
+
+    async def fail_in_a_panic(ctx: RemediationContext) -> Verdict:
+        looking.set()
+        await panicked.wait()
         return Verdict.failed("no good")
 
-    async with running_host(tmp_path, runbook(verify=panic_and_fail)) as host:
+    async with running_host(tmp_path, runbook(verify=fail_in_a_panic)) as host:
         event = broken(tmp_path)
         reported = await host.report(event)
+        await looking.wait()
+        await paused(host, tmp_path, panic=True)
+        panicked.set()
         await eventually(lambda: host.incident(reported.incident).wait)
         assert Path(event.subject).read_text() == "mended\n"
         assert "effect.reverted" not in await types_of(host, reported.incident)

@@ -97,8 +97,6 @@ async def test_no_secret_comes_to_rest_whatever_a_runbook_says_prints_or_raises(
         return Finding.applies(confidence=90, evidence=[SAID, "x" * 1990 + SAID], reason=SAID)
 
     async def runs(ctx: RemediationContext) -> Plan:
-        script = f"import os; print(os.environ['IT'], {SAID!r}); import sys; print('y' * 9000, {SAID!r}, file=sys.stderr)"
-        (ctx.subject_path().parent / "script.py").write_text(script)
         run = RunCommand(
             argv=[sys.executable, str(ctx.subject_path().parent / "script.py")],
             env={"IT": SecretRef(secret="db")},
@@ -121,6 +119,9 @@ async def test_no_secret_comes_to_rest_whatever_a_runbook_says_prints_or_raises(
     async def tells(ctx: RemediationContext) -> Escalation:
         return Escalation(title=SAID, analysis=f"# What\n\n{SAID}\n" * 50, actions=[SAID])
 
+    script = f"import os; print(os.environ['IT'], {SAID!r}); import sys; print('y' * 9000, {SAID!r}, file=sys.stderr)"
+    (tmp_path / WORLD).mkdir()
+    (tmp_path / WORLD / "script.py").write_text(script)
     host_of: list[RemediatorBootstrap] = []
 
     def prepare(boot: RemediatorBootstrap) -> None:

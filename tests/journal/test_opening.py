@@ -282,15 +282,13 @@ async def test_a_running_host_that_meets_a_newer_entry_stops_and_says_why(home: 
         assert texts(seen.records) == ["1"]
 
 
-async def test_an_erased_body_is_read_as_none_and_folded(home: Home) -> None:
+async def test_a_body_that_is_gone_without_an_entry_that_says_so_is_damage(home: Home) -> None:
     async with opened(home) as journal:
         await journal.append("s", entries_of(1, 2, 3), event_id="once")
     with contextlib.closing(sqlite3.connect(home.journal)) as database, database:
         database.execute("DELETE FROM payload WHERE seq = 1")
-    async with opened(home, seen := Seen()) as journal:
-        assert [record.entry is None for record in seen.records] == [False, True, False]
-        assert (await journal.append("s", entries_of(1, 2, 3), event_id="once")).seq == 0
-        assert seen.records[1].head.type == "pause.ended"
+    with pytest.raises(JournalDamaged, match="entry 1: its body is gone"):
+        await open_with(home, Seen())
 
 
 async def test_every_refusal_is_one_of_ours(home: Home) -> None:

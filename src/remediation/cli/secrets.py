@@ -22,7 +22,8 @@ _MOST = 64 * 1024 + 3
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help=_group.__doc__)
+    group = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    group.callback()(_group)
     # Further words are taken, to be refused without being repeated: they may be the value.
     group.command("set", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(set_)
     group.command("list")(list_)
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="secrets")
 
 
-def _group() -> None:
+def _group(home: HomeOption = None) -> None:
     """
     The credentials that runbooks declare: set, list, remove, exchange their key.
 

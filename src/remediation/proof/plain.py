@@ -40,7 +40,8 @@ _TEXT = r"[ !#-\[\]-~]+"
 _BEGINNING = re.compile(
     rf'\{{"actor":"{_TEXT}","causation":(?:null|"{_TEXT}"),"correlation":(?:null|"{_TEXT}"),'.encode()
 ).fullmatch
-_SPECIAL = frozenset(("payload.erased", "key.rotated"))
+_SPECIAL = frozenset(("payload.erased", "key.rotated", "journal.archived"))
+"""What `Replay` has to read the bodies of."""
 
 
 class PlainRows:

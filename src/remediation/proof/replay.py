@@ -21,7 +21,6 @@ from remediation.proof.plain import PlainRows, Row
 from remediation.proof.verdict import ProblemCode, Problems
 
 _CHUNK = 1024
-_SPECIAL = frozenset(("payload.erased", "key.rotated", "journal.archived"))
 _Frame = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
 
