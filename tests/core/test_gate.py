@@ -127,6 +127,22 @@ def test_a_pause_waits_until_its_end_or_without_one() -> None:
     assert "maintenance" in paused.reasons[0].reason
 
 
+@pytest.mark.parametrize(("panic", "expected"), [(False, "proceed"), (True, "wait")])
+def test_a_pause_lets_later_stages_go_on_and_a_panic_does_not(panic: bool, expected: str) -> None:
+    assert decided(paused="why", panic=panic, first_stage=False)[0] == expected
+    assert decided(paused="why", panic=panic)[0] == "wait"
+
+
+def test_a_cooldown_lets_later_stages_go_on() -> None:
+    assert decided(cooldown_until=NOW + 1, first_stage=False)[0] == "proceed"
+
+
+@pytest.mark.parametrize("known", [{"state": "registered"}, {"state": "quarantined"}, {"profile": "observe"}])
+def test_what_only_observes_never_meets_the_change_rate(known: dict[str, Any]) -> None:
+    assert decided(changes_left=0, **known)[0] == "observe"
+    assert admit(situation(changes_left=0, **known), now=NOW).decision == "proceed"
+
+
 def test_a_fenced_subject_is_refused_with_the_incident_that_fenced_it() -> None:
     refused = admit(situation(fenced_by="0123-abc"), now=NOW)
     assert refused.decision == "refuse"

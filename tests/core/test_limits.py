@@ -251,11 +251,25 @@ def test_any_window_is_counted_and_says_from_when_on_it_has_room(times: list[int
         return sum(second > moment // 1000 - window // 1000 for second in seconds)
 
     assert rate.used(now, window) == slow(now)
-    free = rate.free_at(most, window)
+    free = rate.free_at(most, window, now=now)
     if free > now:
         assert slow(free) < most <= slow(free - 1000)
     else:
         assert slow(now) < most
+
+
+def test_what_a_wrong_clock_dated_years_ahead_counts_for_nothing_once_it_is_right_again() -> None:
+    rate, now = ChangeRate(), 100 * DAY
+    rate.count(now - DAY)
+    for _ in range(3):
+        rate.count(now + 3650 * DAY)
+    assert rate.used(now) == 0
+    assert rate.free_at(1, now=now) <= now
+    rate.count(now)
+    rate.count(now + 1000)
+    assert rate.used(now + 1000) == 2
+    assert rate.used(now + HOUR + 1000) == 0
+    assert recurrence((heal(-3650 * DAY),), now=NOW, cooldown_ms=300_000).wait_until == 0
 
 
 def test_a_million_changes_take_little_memory_and_old_ones_are_let_go() -> None:

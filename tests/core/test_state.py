@@ -67,7 +67,7 @@ def test_reopening_an_older_incident_does_not_take_the_fingerprint_from_the_newe
     ledger.settle(ledger.state.incidents[old.id])
     assert ledger.state.open_or_held(old.fingerprint).id == new.id
     ledger.settle(new)
-    assert ledger.state.open_by_code == {}
+    assert ledger.state.by_code == {}
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_settled_incidents_are_forgotten_beyond_the_bound_oldest_first() -> None
     settled = [ledger.healed(f"s{number}") for number in range(25)]
     assert list(ledger.state.incidents) == [incident.id for incident in settled[-10:]]
     assert not ledger.state.by_fingerprint
-    assert not ledger.state.open_by_code
+    assert not ledger.state.by_code
 
 
 def test_open_and_held_incidents_are_never_forgotten() -> None:
@@ -122,7 +122,7 @@ def test_memory_is_bounded_by_what_is_open_or_held_not_by_what_was() -> None:
         state = ledger.state
         assert len(state.incidents) == 20
         return sum(
-            len(value) for value in (state.incidents, state.by_fingerprint, state.open_by_code, state.past, state._settled)
+            len(value) for value in (state.incidents, state.by_fingerprint, state.by_code, state.past, state._settled)
         ) + sum(sys.getsizeof(value) for value in (state.forgotten, state.fenced, state.instances))
 
     assert size(400) == size(200)
@@ -328,13 +328,13 @@ def known(state: HostState) -> dict[str, Any]:
         "position",
         "incidents",
         "by_fingerprint",
-        "open_by_code",
+        "by_code",
         "past",
         "forgotten",
         "fenced",
         "tallies",
         "runbooks",
-        "pause",
+        "pauses",
         "instances",
     )
     return {name: getattr(state, name) for name in names}

@@ -325,7 +325,7 @@ async def test_consent_during_a_pause_is_used_when_the_pause_ends(tmp_path: Path
         event = broken(tmp_path)
         incident = await waiting(host, event)
         asked(tmp_path, "pause", {"reason": "migration"})
-        await eventually(lambda: host._state.pause is not None)
+        await eventually(lambda: host._state.pauses)
         await ALICE.answer(host)
         await eventually(lambda: (wait := host.incident(incident.id).wait) is not None and wait.why == "pause")
         assert Path(event.subject).read_text() == "broken\n"

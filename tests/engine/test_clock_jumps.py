@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.hosts import asked, broken, entries_of, is_mended, only, runbook, write_mended
+from tests.support.hosts import asked, broken, entries_of, is_mended, only, runbook, ticked, write_mended
 
 from remediation.authoring import RemediationContext, Verdict, Wait
 from remediation.bootstrap import Host
@@ -46,13 +46,25 @@ async def test_twelve_hours_of_sleep_in_a_verification_of_ten_seconds_are_credit
         reported = await host.report(broken(tmp_path))
         await eventually(lambda: len(samples) == 1 and clock.naps.count(2.0) == 2)  # the next sample's, and the sweep's
         clock.advance(12 * HOUR)
-        await eventually(lambda: not host.incident(reported.incident).open)
+        await eventually(lambda: len(samples) == 2)
+        assert host.incident(reported.incident).open
+        woken = samples[-1]
+        await ticked(clock, lambda: not host.incident(reported.incident).open, 1)
         incident = host.incident(reported.incident)
-        # The time for a result ran out while nobody looked: neither healed nor failed.
-        assert incident.attempts[0].outcome == "inconclusive"
-        assert incident.status == "escalated"
-        assert Path(reported and incident.event.subject).read_text() == "mended\n"
+        # What nobody saw is neither credited nor held against the heal: a whole window was watched after it.
+        assert incident.status == "resolved"
+        assert samples[-1] - woken >= 10
         assert len(only(VerificationStarted, await entries_of(host, incident.id))) == 2
+
+
+async def test_after_a_week_of_sleep_a_verification_gets_no_further_time(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with running_host(tmp_path, runbook(sustain="10s"), clock=clock) as host:
+        reported = await host.report(broken(tmp_path))
+        await eventually(lambda: clock.naps.count(2.0) == 2)
+        clock.advance(8 * 24 * HOUR)
+        await ticked(clock, lambda: not host.incident(reported.incident).open, 1)
+        assert host.incident(reported.incident).attempts[0].outcome == "inconclusive"
 
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR, 24 * HOUR])
@@ -155,7 +167,7 @@ async def test_a_pause_ends_when_its_date_says_so(tmp_path: Path, jump: float) -
 
         def paused() -> bool:
             clock.advance(0.5)
-            return host._state.pause is not None
+            return bool(host._state.pauses)
 
         await eventually(paused)
         reported = await host.report(broken(tmp_path))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.hosts import asked, broken, entries_of, only, runbook, ticked, types_of
+from tests.support.ssh import made_key
 
 from remediation import DegradationEvent
 from remediation.authoring import Finding, RemediationContext, Verdict
@@ -59,6 +60,29 @@ async def test_what_is_no_longer_seen_within_the_cooldown_resolves_by_itself(tmp
         await ticked(clock, lambda: not host.incident(again.incident).open, 100)
         incident = host.incident(again.incident)
         assert (incident.status, incident.attempts) == ("resolved", ())
+
+
+async def test_what_a_person_mended_while_a_plan_waited_is_no_earlier_heal(tmp_path: Path) -> None:
+    clock = FakeClock()
+    signers = tmp_path / "allowed_signers"
+    public = made_key(tmp_path).with_suffix(".pub").read_text()
+    signers.write_text(f'alice namespaces="remediation-approval" {public}')
+
+    async def looks(ctx: RemediationContext) -> Finding:
+        mended = await ctx.read_text(ctx.event.subject) == "mended\n"
+        return Finding.declined("it is mended") if mended else Finding.applies(confidence=90)
+
+    settings = {"profile": "supervised", "approvals": {"allowed_signers": signers, "recheck": "10s"}}
+    async with running_host(tmp_path, runbook(precondition=looks, level="patch"), clock=clock, **settings) as host:
+        event = broken(tmp_path)
+        for _ in range(2):
+            Path(event.subject).write_text("broken\n")
+            reported = await host.report(event)
+            await eventually(lambda id_=reported.incident: host.incident(id_).approval)
+            Path(event.subject).write_text("mended\n")
+            await ticked(clock, lambda id_=reported.incident: not host.incident(id_).open, 5)
+            assert host.incident(reported.incident).status == "resolved"
+            clock.advance(400)
 
 
 @pytest.mark.parametrize("level", ["patch", "heal"])
@@ -321,3 +345,22 @@ async def test_people_are_reminded_of_held_incidents_every_four_hours(tmp_path: 
             clock.advance(60)
             await asyncio.sleep(0)
         assert len(told) == 3
+
+
+async def test_a_report_about_the_storm_itself_switches_nothing_off(tmp_path: Path) -> None:
+    async with running_host(tmp_path, runbook()) as host:
+        storm = DegradationEvent(code="BROKEN", subsystem="test", subject="(storm)")
+        assert (await host.wait_for(await host.report(storm), timeout=10)).event.subject == '"(storm)"'
+        assert (await healed(host, broken(tmp_path))).status == "resolved"
+
+
+async def test_incidents_that_were_given_to_people_long_ago_make_no_storm(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with running_host(tmp_path, runbook(precondition=decline), clock=clock, limits={"storm_subjects": 2}) as host:
+        for name in ("a", "b"):
+            assert (await host.wait_for(await host.report(broken(tmp_path, name)), timeout=10)).held
+        clock.advance(59 * 60)
+        assert (await host.wait_for(await host.report(broken(tmp_path, "c")), timeout=10)).event.subject == "(storm)"
+        clock.advance(12 * HOUR)
+        later = await host.wait_for(await host.report(broken(tmp_path, "d")), timeout=10)
+        assert later.event.subject.endswith("/d")

@@ -9,6 +9,8 @@ from tests.support.world import tree
 
 from remediation.authoring import Finding, Plan, RemediationContext, Verdict, WriteFile
 from remediation.bootstrap import Host
+from remediation.engine.session import Session
+from remediation.errors import JournalUnavailable
 from remediation.model.entries import (
     AttemptFinished,
     AttemptPlanned,
@@ -240,6 +242,30 @@ async def test_failing_in_two_incidents_quarantines_and_the_third_is_only_observ
         assert host._state.runbooks["mend"].state == "quarantined"
 
 
+async def test_a_quarantine_that_a_crash_kept_from_the_journal_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(ctx: RemediationContext) -> Verdict:
+        return Verdict.failed("no good")
+
+    async def killed(self: Session, runbook: str, reason: str) -> None:
+        raise JournalUnavailable("the host was killed here")
+
+    async with running_host(tmp_path, runbook(verify=fails), limits={"cooldown": 0}) as host:
+        await host.wait_for(await host.report(broken(tmp_path, "a")), timeout=10)
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_blame", killed)
+            second = await host.report(broken(tmp_path, "b"))
+            await eventually(lambda: host.incident(second.incident).attempts and host.incident(second.incident).attempts[0].outcome)
+        assert len(host._state.runbooks["mend"].failures) == 2
+        third = await host.wait_for(await host.report(broken(tmp_path, "c")), timeout=20)
+        assert (third.status, Path(third.event.subject).read_text()) == ("escalated", "broken\n")
+    async with running_host(tmp_path, runbook(verify=fails)) as host:
+        record = host._state.runbooks["mend"]
+        assert record.state == "quarantined"
+        assert "failed verdicts in 2 incidents" in record.why
+
+
 async def test_a_runbook_that_failed_lets_the_next_one_try_and_comes_after_it_from_then_on(tmp_path: Path) -> None:
     async def never(ctx: RemediationContext) -> Verdict:
         return Verdict.failed("no")
@@ -316,6 +342,6 @@ async def test_a_pause_by_limit_can_be_ended_by_a_person(tmp_path: Path) -> None
     async with running_host(tmp_path, runbook(), limits={"changes_per_hour": 1}) as host:
         for number in range(2):
             await host.wait_for(await host.report(broken(tmp_path, f"f{number}")), timeout=10)
-        await eventually(lambda: host._state.pause is not None)
+        await eventually(lambda: host._state.pauses)
         asked(tmp_path, "resume", {})
-        await eventually(lambda: host._state.pause is None)
+        await eventually(lambda: not host._state.pauses)

@@ -1,6 +1,7 @@
 """Limits beyond the change rate: held back is queued, shown and goes on by itself; each holds over all that a home has."""
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,22 @@ from remediation import DegradationEvent
 from remediation.authoring import Plan, RemediationContext, Verdict
 from remediation.bootstrap import Host
 from remediation.model.entries import IncidentWaiting, PauseStarted
-from remediation.testing import FakeClock, eventually, running_host
+from remediation.ports.channel import Notice
+from remediation.testing import FakeClock, eventually, plugin, running_host
+
+BEGIN = FakeClock().now()
+
+
+class Listening:
+    """A channel that keeps what kinds of notices it was given, of which incidents."""
+
+    name = "listening"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    async def send(self, notice: Notice) -> None:
+        self.told.append((notice.kind, notice.incident))
 
 
 async def waits(host: Host, incident: str, what: str) -> None:
@@ -104,11 +120,11 @@ async def test_in_a_storm_nothing_new_is_begun_until_it_has_been_over_for_a_whil
     limits = {"storm_subjects": 3, "storm_exit": "5m"}
     async with running_host(tmp_path, runbook(), clock=clock, limits=limits) as host:
         asked(tmp_path, "pause", {"reason": "so that all are open at once"})
-        await eventually(lambda: host._state.pause is not None)
+        await eventually(lambda: host._state.pauses)
         reported = [await host.report(broken(tmp_path, f"f{number}")) for number in range(5)]
         assert len({item.incident for item in reported}) == 4
         asked(tmp_path, "resume", {})
-        await ticked(clock, lambda: host._state.pause is None, 1)
+        await ticked(clock, lambda: not host._state.pauses, 1)
         for item in reported[:3]:
             await waits(host, item.incident, "common cause")
         await ticked(clock, lambda: all(not host.incident(item.incident).open for item in reported[:3]), 10)
@@ -143,3 +159,49 @@ async def test_limits_are_counted_from_the_journal_also_after_a_restart(tmp_path
     async with running_host(tmp_path, runbook(), limits=limits) as host:
         second = (await host.report(broken(tmp_path, "b"))).incident
         await waits(host, second, "runbook_changes")
+
+
+async def test_who_waits_for_a_cooldown_and_for_others_goes_on_when_both_are_over_also_after_a_restart(tmp_path: Path) -> None:
+    clock = FakeClock()
+    events = [broken(tmp_path, name) for name in ("a", "b", "c")]
+    group = {"name": "files", "subjects": [event.subject for event in events], "min_healthy": 2}
+    sick = DegradationEvent(code="UNKNOWN", subsystem="test", subject=events[1].subject)
+    more = {"limits": {"groups": [group], "cooldown": "1m"}, "clock": clock}
+    books = (runbook(), runbook("other", code="OTHER"))
+    async with running_host(tmp_path, *books, **more) as host:
+        assert (await host.wait_for(await host.report(events[0]), timeout=10)).status == "resolved"
+        other = await host.wait_for(await host.report(sick), timeout=10)
+        held = (await host.report(broken(tmp_path, "a", code="OTHER"))).incident
+        await waits(host, held, "files")
+        # A wait without a date is for what others do, whatever else it is for.
+        assert host.incident(held).wait.why == "limit"
+        asked(tmp_path, "close", {"incident": other.id, "reason": "it is well again"})
+        await ticked(clock, lambda: not host.incident(other.id).held, 0.1)
+    async with running_host(tmp_path, *books, **more) as host:
+        await ticked(clock, lambda: not host.incident(held).open, 10)
+        assert host.incident(held).status == "resolved"
+
+
+async def test_subjects_of_a_group_are_never_folded_into_a_storm(tmp_path: Path) -> None:
+    events = [broken(tmp_path, name, code="UNKNOWN") for name in ("a", "b", "c", "d")]
+    group = {"name": "files", "subjects": [event.subject for event in events], "min_healthy": 2}
+    async with running_host(tmp_path, runbook(), limits={"groups": [group], "storm_subjects": 2}) as host:
+        for event in events[:3]:
+            await host.wait_for(await host.report(event), timeout=10)
+        reported = await host.report(broken(tmp_path, "d"))
+        await waits(host, reported.incident, "files")
+
+
+async def test_who_waits_for_others_is_told_of_again_every_four_hours(tmp_path: Path) -> None:
+    clock, heard = FakeClock(), Listening()
+    events = [broken(tmp_path, name) for name in ("a", "b", "c")]
+    group = {"name": "files", "subjects": [event.subject for event in events], "min_healthy": 2}
+    sick = DegradationEvent(code="UNKNOWN", subsystem="test", subject=events[1].subject)
+    channels = [plugin(channels=[heard])]
+    async with running_host(tmp_path, runbook(), plugins=channels, clock=clock, limits={"groups": [group]}) as host:
+        await host.wait_for(await host.report(sick), timeout=10)
+        reported = await host.report(events[0])
+        await waits(host, reported.incident, "files")
+        await ticked(clock, lambda: heard.told.count(("reminder", reported.incident)) == 2, 600)
+        assert ("held_back", reported.incident) in heard.told
+        assert clock.now() >= BEGIN + timedelta(hours=8)

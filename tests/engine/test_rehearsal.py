@@ -141,7 +141,7 @@ async def test_what_the_journal_knows_counts_a_pause_a_cooldown_and_an_open_inci
         await host.wait_for(await host.report(healed), timeout=10)
         holding = await host.wait_for(await host.report(held), timeout=10)
         asked(tmp_path, "pause", {"reason": "a migration", "until": 0, "panic": False})
-        await eventually(lambda: host._state.pause is not None)
+        await eventually(lambda: host._state.pauses)
     broken(tmp_path, "healed")
     async with stage(tmp_path, runbook()) as rehearsed:
         paused, again, joined = [await rehearsed.rehearse(event) for event in (other, healed, held)]

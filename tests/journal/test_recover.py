@@ -293,8 +293,8 @@ def test_what_is_carried_over_never_makes_the_host_bolder(home: Home) -> None:
     assert "acting" in now["ACTING"].reason
     assert state.fenced == {acting[1].subject: now["ACTING"].id}
     assert state.paused(0)
-    assert state.pause is not None
-    assert state.pause.until == 0
+    assert state.pauses
+    assert state.pauses[-1].until == 0
     assert {id_: record.state for id_, record in state.runbooks.items()} == {"bad": "quarantined"}
 
 

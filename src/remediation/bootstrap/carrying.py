@@ -38,7 +38,7 @@ class Carried:
 
 def pause_after(proven: HostState, readable: HostState, kept: str) -> Carried:
     """The pause in which the new log begins. It ends when a person resumes; a panic stays one."""
-    panic = any(state.pause is not None and state.pause.panic for state in (proven, readable))
+    panic = any(pause.panic for state in (proven, readable) for pause in state.pauses)
     reason = f"the journal was recovered: look through the incidents and what is kept in {kept}, then `remediation resume`"
     return Carried("host/pauses", (PauseStarted(reason=reason, by=BY, panic=panic),))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from remediation.confinement import AllowedRoots
-from remediation.core.lifecycle import RunbookRecord, evolve_runbook
+from remediation.core.lifecycle import RunbookRecord, evolve_runbook, to_quarantine
 from remediation.core.tallies import Group
 from remediation.core.trust import TrustElevationSource
 from remediation.discovery import Plugins
@@ -86,7 +86,7 @@ def disposable_of(settings: Settings) -> DeclaredDisposable:
     )
 
 
-def standing_of(settings: Settings, item: Registered, record: RunbookRecord | None) -> Iterator[Entry]:
+def standing_of(settings: Settings, item: Registered, record: RunbookRecord | None, *, now: int) -> Iterator[Entry]:
     """What a host that starts has to journal about a runbook of which the journal knows `record`: its code, and what is configured."""
     id_ = item.spec.id
     if record is None or record.code_digest != item.code_digest or _taken_back(settings, record):
@@ -98,6 +98,9 @@ def standing_of(settings: Settings, item: Registered, record: RunbookRecord | No
         yield RunbookPromoted(runbook=id_, code_digest=item.code_digest, by="configuration")
     elif wanted == "quarantined" and record.state != "quarantined":
         yield RunbookQuarantined(runbook=id_, by="configuration", reason="configured so")
+    elif record.state in ("live", "degraded") and (why := to_quarantine(record, essential=item.spec.essential, now=now)):
+        # A host was killed between the verdict and the entry that follows from it.
+        yield RunbookQuarantined(runbook=id_, by="record", reason=why)
 
 
 def _taken_back(settings: Settings, record: RunbookRecord) -> bool:

@@ -263,7 +263,7 @@ def _as_of_a_start(settings: Settings, registry: Registry, state: HostState, clo
     now = epoch_ms(clock.now())
     changed = False
     for id_, item in registry.runbooks.items():
-        for entry in outfitting.standing_of(settings, item, state.runbooks.get(id_)):
+        for entry in outfitting.standing_of(settings, item, state.runbooks.get(id_), now=now):
             state.runbooks[id_] = evolve_runbook(state.runbooks.get(id_), entry, at=now)
             changed = True
     digest = settings.digest()

@@ -55,6 +55,7 @@ from remediation.errors import GrantRefused
 from remediation.journal import IntentJournal
 from remediation.journal.inbox import Inbox
 from remediation.keys.credentials import Credentials
+from remediation.model.base import epoch_ms
 from remediation.model.entries import HostStarted
 from remediation.model.entries import (
     HostStopped as StoppedEntry,
@@ -225,8 +226,9 @@ class RemediatorBootstrap:
             if known != instance and not alive(home.locks / f"host-{known}.lock"):
                 await journal.append(f"host/{settings.host.id}", [StoppedEntry(instance=known, reason="ended without a word")])
         await take_over(home, journal)
+        now = epoch_ms(self._clock.now())
         for id_, item in registry.runbooks.items():
-            for entry in outfitting.standing_of(settings, item, state.runbooks.get(id_)):
+            for entry in outfitting.standing_of(settings, item, state.runbooks.get(id_), now=now):
                 await journal.append(f"runbook/{id_}", [entry])
 
     def _all_channels(self, plugins: Plugins) -> list[Channel]:

@@ -65,7 +65,7 @@ def pause(
     """
     Stop healing. Reports are still taken in, and wait.
 
-    An attempt that is under way ends first.
+    An attempt that is under way ends first. A pause never shortens or softens another one: to do that, `resume` first.
 
     \b
     Example:
@@ -79,13 +79,27 @@ def pause(
     )
 
 
-def panic(*, reason: ReasonOption = "", home: HomeOption = None, json: JsonOption = False) -> None:
+def panic(
+    *,
+    reason: ReasonOption = "",
+    revert: Annotated[
+        bool, typer.Option("--revert", help="Take back what attempts that this stops in the middle have done; they are over then.")
+    ] = False,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
     """
     Stop at once, even within an attempt.
 
-    Not even the next effect of an attempt under way is applied, and nothing is taken back. `remediation resume` ends it.
+    Not even the next effect of an attempt under way is applied, and nothing is taken back: it goes on where it was stopped when
+    `remediation resume` ends the panic. With `--revert`, also given later, it is undone instead, and people are told. What was applied
+    whole is verified as always.
+
+    \b
+    Example:
+      remediation panic --revert --reason "it deletes what it should not"
     """
-    _ask(existing_home(home), "pause", {"reason": reason or "panic", "until": 0, "panic": True}, json)
+    _ask(existing_home(home), "pause", {"reason": reason or "panic", "until": 0, "panic": True, "revert": revert}, json)
 
 
 def resume(*, reason: ReasonOption = "", home: HomeOption = None, json: JsonOption = False) -> None:

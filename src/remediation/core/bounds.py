@@ -45,11 +45,16 @@ def _beyond(bounds: Bounds, approved: PlanRecord, later: Sequence[PlanRecord], t
 def _effect_beyond(bounds: Bounds, kind: str, touched: Touches) -> Iterator[str]:
     if kind not in bounds.kinds:
         yield f"effects of kind {kind} are not in the bounds"
-    for path in (*touched.paths, *touched.destroys):
+    if touched.nothing:
+        yield f"an effect of kind {kind} does not say what it reaches for"
+    for path in (*touched.paths, *touched.destroys, *((touched.cwd,) if touched.cwd else ())):
         if not any(_covers(allowed, path) for allowed in bounds.paths):
             yield f"{path} is not in the bounds"
-    if touched.argv and not any(touched.argv[: len(prefix)] == prefix for prefix in bounds.argv_prefixes if prefix):
-        yield f"the command {touched.argv[0]} … is not in the bounds"
+    for argv in (touched.argv, *touched.beside):
+        if argv and not any(argv[: len(prefix)] == prefix for prefix in bounds.argv_prefixes if prefix):
+            yield f"the command {argv[0]} … is not in the bounds"
+    for name in touched.env:
+        yield f"the variable {name} of a command is not in the bounds"
     for control in touched.controls:
         if control not in bounds.controls:
             yield f"the control {control} is not in the bounds"

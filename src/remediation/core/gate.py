@@ -32,6 +32,8 @@ class Situation:
     """Reason of a pause in force; empty for none."""
     paused_until: int = 0
     """Milliseconds since 1970 UTC; 0 for a pause without an end."""
+    panic: bool = False
+    """Whether the pause also stops what is under way."""
     fenced_by: str = ""
     """The incident whose failed revert fences the subject."""
     cooldown_until: int = 0
@@ -91,11 +93,11 @@ def _lifted(row: Row, situation: Situation) -> Row:
 
 
 def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:
-    if situation.paused:
+    if situation.paused and (situation.first_stage or situation.panic):
         yield "pause", "wait", f"healing is paused: {situation.paused}", situation.paused_until
     if situation.fenced_by:
         yield "fence", "refuse", f"the subject is fenced: a revert failed in incident {situation.fenced_by}", 0
-    if situation.cooldown_until > now:
+    if situation.first_stage and situation.cooldown_until > now:
         yield "cooldown", "wait", "the subject was changed a short while ago", situation.cooldown_until
     if situation.first_stage and situation.runbook_free_at > now:
         yield (
@@ -108,7 +110,8 @@ def _situation_rows(situation: Situation, now: int) -> Iterator[Row]:
         yield "storm", "wait", "many subjects of this code are degraded at once: a common cause is likely", situation.storm_until
     if situation.first_stage and situation.held_back:
         yield "held-back", "wait", situation.held_back, 0
-    if situation.first_stage and situation.changes_left <= 0 and not situation.paused:
+    acts = situation.state in ("live", "degraded") and situation.profile != "observe"
+    if situation.first_stage and situation.changes_left <= 0 and not situation.paused and acts:
         # The first one beyond the limit is given to people and pauses the rest, which then waits.
         yield "change-rate", "refuse", "as many changes were made in the last hour as [limits] changes_per_hour allows", 0
 

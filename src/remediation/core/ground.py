@@ -1,7 +1,7 @@
 """
 What the state stands on when earlier entries were archived: as JSON that later releases can read, with a digest in a signed entry.
 
-Kept is what has no end (runbooks and their records, grants, a pause, host instances) and every incident that had begun and was not over
+Kept is what has no end (runbooks and their records, grants, pauses, host instances) and every incident that had begun and was not over
 at that point, folded from residues: no free text of archived entries stays behind. What is let go is derived from these, or about
 limits that have run out, for which an archive waits (`remediation.core.standing`).
 """
@@ -22,11 +22,11 @@ VERSION = 1
 KEPT: Mapping[str, Any] = {
     "runbooks": TypeAdapter(dict[str, RunbookRecord]),
     "grants": TypeAdapter(dict[str, TrustGranted]),
-    "pause": TypeAdapter(PauseStarted | None),
+    "pauses": TypeAdapter(tuple[PauseStarted, ...]),
     "instances": TypeAdapter(dict[str, HostStarted]),
 }
 """Attributes of `HostState` by name. A new field of one of these types needs a default, as those of entries do."""
-LET_GO = frozenset({"by_fingerprint", "open_by_code", "approvals", "past", "forgotten", "fenced", "touched", "changes", "tallies"})
+LET_GO = frozenset({"by_fingerprint", "by_code", "approvals", "past", "forgotten", "fenced", "touched", "changes", "tallies"})
 """Attributes that are derived from the incidents, or that nothing needs any more."""
 
 _INCIDENTS: Any = TypeAdapter(list[Incident])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
 from remediation.core.incident import Incident
+from remediation.core.limits import AHEAD
 from remediation.core.state import HostState
 from remediation.core.tallies import STORM_SUBJECT
 from remediation.model.base import Severity
@@ -30,21 +32,30 @@ class Coalesce:
 
 
 def decide_report(
-    state: HostState, event: DegradationEvent, *, storm_subjects: int, storm_exit_ms: int = 0, now: int = 0
+    state: HostState,
+    event: DegradationEvent,
+    *,
+    storm_subjects: int,
+    storm_exit_ms: int = 0,
+    now: int = 0,
+    apart: Container[str] = frozenset(),
 ) -> Open | Coalesce:
     """
     What to do with a report; `event.observed_at` is set.
 
     Args:
-        storm_subjects: Open incidents of one code beyond which new subjects fold into one storm incident.
+        storm_subjects: Incidents of one code, open or given to people of late, beyond which new subjects fold into one storm incident.
         storm_exit_ms: A storm ends only when for so long no subject beyond the cap was heard of, and the incidents are fewer than that.
         now: Milliseconds since 1970 UTC.
+        apart: Subjects that are never folded, because others are left alone when they are not well.
 
     """
     known = state.open_or_held(event.fingerprint)
     if known is not None:
         return _coalesce(known, event)
-    if in_storm(state, event.code, storm_subjects=storm_subjects, storm_exit_ms=storm_exit_ms, now=now):
+    if event.subject not in apart and in_storm(
+        state, event.code, storm_subjects=storm_subjects, storm_exit_ms=storm_exit_ms, now=now
+    ):
         storm = state.open_or_held(fingerprint(event.code, event.subsystem, STORM_SUBJECT))
         if storm is not None:
             return _coalesce(storm, event)
@@ -56,7 +67,9 @@ def decide_report(
 def in_storm(state: HostState, code: str, *, storm_subjects: int, storm_exit_ms: int, now: int) -> bool:
     """Whether one more subject of `code` is beyond the cap; see `decide_report`."""
     heard = state.tallies.storms.get(code)
-    return state.open_by_code.get(code, 0) >= storm_subjects or (heard is not None and now - heard < storm_exit_ms)
+    crowd = state.by_code.get(code)
+    beyond = crowd is not None and crowd.size(now, storm_subjects) >= storm_subjects
+    return beyond or (heard is not None and -AHEAD < now - heard < storm_exit_ms)
 
 
 def _coalesce(incident: Incident, event: DegradationEvent) -> Coalesce:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
+AHEAD = DAY
+"""What lies further in the future than this was dated by a clock that was wrong and has been set right: it counts for nothing."""
 
 
 @dataclass(slots=True)
@@ -19,8 +21,13 @@ class ChangeRate:
     _before: int = 0
 
     def count(self, at: int) -> None:
-        """A change was decided at `at` (milliseconds). A clock that was set back counts into the newest second."""
+        """A change was decided at `at` (milliseconds). A clock that was set back by less than a day counts into the newest second."""
         second = at // 1000
+        while self._seconds and self._seconds[-1] > second + AHEAD // 1000:
+            gone = self._totals[-1] - (self._totals[-2] if len(self._totals) > 1 else self._before)
+            self._before += gone
+            self._totals = [total + gone for total in self._totals[:-1]]
+            self._seconds.pop()
         total = self._totals[-1] if self._totals else self._before
         if self._seconds and self._seconds[-1] >= second:
             self._totals[-1] = total + 1
@@ -34,18 +41,19 @@ class ChangeRate:
 
     def used(self, now: int, window: int = HOUR) -> int:
         """Changes within the `window` (milliseconds, a day at most) before `now`."""
-        return (self._totals[-1] if self._totals else 0) - self._until(now // 1000 - window // 1000)
+        return self._until((now + AHEAD) // 1000) - self._until(now // 1000 - window // 1000)
 
-    def free_at(self, most: int, window: int = HOUR) -> int:
+    def free_at(self, most: int, window: int = HOUR, *, now: int) -> int:
         """From when on (milliseconds) fewer than `most` changes lie within a `window`, if none is added; 0 for always."""
-        if not self._totals or self._totals[-1] - self._before < most:
+        known = self._until((now + AHEAD) // 1000)
+        if known - self._before < most:
             return 0
-        index = bisect_left(self._totals, self._totals[-1] - most + 1)
+        index = bisect_left(self._totals, known - most + 1)
         return (self._seconds[index] + window // 1000) * 1000
 
     def _until(self, second: int) -> int:
         index = bisect_right(self._seconds, second)
-        return self._totals[index - 1] if index else self._before if self._totals else 0
+        return self._totals[index - 1] if index else self._before
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ def recurrence(past: tuple[PastHeal, ...], *, now: int, cooldown_ms: int) -> Rec
     Within the cooldown after the last settling it waits. Within 24 h, one earlier *patch* or *heal*, or three *recovery* heals, escalate:
     fixing again what did not stay fixed is no healing.
     """
+    past = tuple(heal for heal in past if heal.settled_at - now < AHEAD)
     healed = [heal for heal in past if heal.status == "resolved" and heal.runbook and now - heal.settled_at < DAY]
     history = tuple(heal.incident for heal in reversed(past) if now - heal.settled_at < DAY)
     if healed and now < healed[-1].settled_at + cooldown_ms:

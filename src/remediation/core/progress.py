@@ -124,6 +124,7 @@ def next_step(
     attempt_cap: int,
     paused: bool = False,
     held_back: bool = False,
+    take_back: bool = False,
 ) -> Step:
     """
     The next step of `incident` at time `now` (milliseconds).
@@ -133,6 +134,7 @@ def next_step(
         attempt_cap: Attempts that may act on one incident.
         paused: Whether a pause is in force; when none is, what waited for its end goes on.
         held_back: Whether it still has to wait for others; when not, what waited for them goes on.
+        take_back: Whether the pause in force says that attempts which it stopped are to be taken back.
 
     """
     if not incident.open:
@@ -144,9 +146,9 @@ def next_step(
         if (
             wait.why != "approval"
             and (wait.until == 0 or wait.until > now)
-            and not _woken(incident, paused=paused, held_back=held_back)
+            and not woken(incident, paused=paused, held_back=held_back, take_back=take_back)
         ):
-            return Sleep(wait.until)
+            return _asleep(incident, wait.until, now)
     attempt = incident.current
     if attempt is not None and attempt.asked and not attempt.revert:
         return _consent(incident, attempt, now)
@@ -155,11 +157,21 @@ def next_step(
     return _between(incident, specs, now=now, attempt_cap=attempt_cap)
 
 
-def _woken(incident: Incident, *, paused: bool, held_back: bool) -> bool:
-    """Whether something came that ends a wait before its time."""
+def _asleep(incident: Incident, until: int, now: int) -> Step:
+    """Consent that waits for something else all the same runs out in time."""
+    attempt, approval = incident.current, incident.approval
+    if attempt is None or approval is None or not attempt.asked:
+        return Sleep(until)
+    if now >= approval.not_after:
+        return _consent(incident, attempt, now)
+    return Sleep(min(until or approval.not_after, approval.not_after))
+
+
+def woken(incident: Incident, *, paused: bool, held_back: bool, take_back: bool = False) -> bool:
+    """Whether something came that ends the wait of `incident` before its time; the arguments are those of `next_step`."""
     wait = incident.wait
     if wait is not None and wait.why == "pause":
-        return not paused
+        return not paused or (take_back and incident.current is not None and incident.current.acted)
     if wait is not None and wait.why == "limit" and wait.until == 0:
         return not held_back
     if wait is None or wait.why != "verify":
@@ -299,4 +311,5 @@ __all__ = [
     "next_step",
     "settlement",
     "to_revert",
+    "woken",
 ]

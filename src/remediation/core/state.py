@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from remediation.core import ground, keeping
+from remediation.core import ground, keeping, pausing
 from remediation.core.evolution import evolve, opened
 from remediation.core.incident import Incident, Status, changed, id_of
 from remediation.core.lifecycle import RunbookRecord, evolve_runbook, learn, observe
 from remediation.core.limits import PastHeal
-from remediation.core.tallies import Tallies
+from remediation.core.tallies import Crowd, Tallies
 from remediation.core.trust import evolve_grants
 from remediation.model.base import epoch_ms, parse_timestamp
 from remediation.model.entries import (
@@ -59,7 +59,8 @@ class HostState:
         self._live = False
         self.incidents: OrderedDict[str, Incident] = OrderedDict()
         self.by_fingerprint: dict[str, str] = {}
-        self.open_by_code: dict[str, int] = {}
+        self.by_code: dict[str, Crowd] = {}
+        """Open incidents of each code, and those given to people of late: what makes a storm."""
         self.approvals: dict[str, str] = {}
         """Requests for consent that nobody has answered: their id, and the incident's."""
         self.past: OrderedDict[str, tuple[PastHeal, ...]] = OrderedDict()
@@ -70,7 +71,8 @@ class HostState:
         self.tallies = Tallies()
         self.grants: dict[str, TrustGranted] = {}
         self.runbooks: dict[str, RunbookRecord] = {}
-        self.pause: PauseStarted | None = None
+        self.pauses: tuple[PauseStarted, ...] = ()
+        """Not ended by a person; see `pause`."""
         self.instances: dict[str, HostStarted] = {}
         self._settled: OrderedDict[str, None] = OrderedDict()
         self._second: tuple[str, int] = ("", 0)
@@ -98,6 +100,7 @@ class HostState:
         for incident in incidents:
             self.incidents[incident.id] = incident
             self._hold(incident)
+            self._crowd(incident).begin(incident)
             if incident.approval is not None and not incident.approval.answered:
                 self.approvals[incident.approval.id] = incident.id
 
@@ -126,9 +129,9 @@ class HostState:
         elif isinstance(entry, HostStopped):
             self.instances.pop(entry.instance, None)
         elif isinstance(entry, PauseStarted):
-            self.pause = entry
+            self.pauses = pausing.added(self.pauses, entry, at)
         elif isinstance(entry, PauseEnded):
-            self.pause = None
+            self.pauses = ()
         elif isinstance(entry, TrustGranted | TrustRevoked) and stream.startswith("trust/"):
             evolve_grants(self.grants, entry)
         elif isinstance(entry, PayloadErased) and self._keep is not None:
@@ -147,8 +150,12 @@ class HostState:
 
     def paused(self, now: int) -> str:
         """Reason of the pause in force at `now` (milliseconds); empty for none."""
-        pause = self.pause
-        return pause.reason or "no reason given" if pause is not None and (pause.until == 0 or pause.until > now) else ""
+        pause = self.pause(now)
+        return pause.reason or "no reason given" if pause is not None else ""
+
+    def pause(self, now: int) -> PauseStarted | None:
+        """What the pauses in force at `now` (milliseconds) come to, as one: see `pausing.in_force`."""
+        return pausing.in_force(self.pauses, now) if self.pauses else None
 
     def may_have_forgotten(self, fingerprint: str) -> bool:
         """Whether an incident of `fingerprint` may have been forgotten here; if not, none was."""
@@ -171,6 +178,7 @@ class HostState:
                 return  # forgotten: settled long ago
             incident = opened(entry, stream=head.stream, seq=head.seq, at=at)
             self._hold(incident)
+            self._crowd(incident).open += 1
             self.tallies.take(None, incident, entry, at=at)
         elif entry is not None:
             was = incident
@@ -204,28 +212,30 @@ class HostState:
 
     def _hold(self, incident: Incident) -> None:
         self.by_fingerprint[incident.fingerprint] = incident.id
-        self.open_by_code[incident.event.code] = self.open_by_code.get(incident.event.code, 0) + 1
+
+    def _crowd(self, incident: Incident) -> Crowd:
+        return self.by_code.setdefault(incident.event.code, Crowd())
 
     def _let_go(self, incident: Incident) -> None:
         if self.by_fingerprint.get(incident.fingerprint) == incident.id:
             del self.by_fingerprint[incident.fingerprint]
-            left = self.open_by_code.get(incident.event.code, 1) - 1
-            if left:
-                self.open_by_code[incident.event.code] = left
-            else:
-                self.open_by_code.pop(incident.event.code, None)
 
     def _settle(self, was: Incident, incident: Incident, at: int) -> None:
+        crowd = self._crowd(incident)
+        crowd.settle(was, incident, at)
+        if crowd.nobody:
+            del self.by_code[incident.event.code]
         if not incident.held:
             self._let_go(incident)
             if self.fenced.get(incident.event.subject) == incident.id and not incident.dirty:
                 del self.fenced[incident.event.subject]
             self._settled[incident.id] = None
         if was.open:
-            level = incident.attempts[-1].level.value if incident.attempts else ""
-            heal = PastHeal(
-                incident.id, at, incident.status.value, incident.runbook if incident.status is Status.RESOLVED else "", level
-            )
+            last = incident.attempts[-1] if incident.attempts else None
+            # One that somebody else mended, or that went away by itself, was healed by no runbook.
+            healed = last is not None and last.outcome == "healed" and incident.status is Status.RESOLVED
+            level = last.level.value if last is not None else ""
+            heal = PastHeal(incident.id, at, incident.status.value, incident.runbook if healed else "", level)
             if any(attempt.acted for attempt in incident.attempts):
                 self.touched.pop(incident.event.subject, None)
                 self.touched[incident.event.subject] = (incident.id, at)
@@ -234,6 +244,7 @@ class HostState:
 
     def _reopen(self, incident: Incident) -> None:
         self._settled.pop(incident.id, None)
+        self._crowd(incident).reopen(incident)
         if incident.fingerprint not in self.by_fingerprint:
             self._hold(incident)
         if self.fenced.get(incident.event.subject) == incident.id:

@@ -7,11 +7,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from remediation.core.incident import Incident
-from remediation.core.limits import ChangeRate
+from remediation.core.limits import AHEAD, HOUR, ChangeRate
 from remediation.model.base import Frozen
 from remediation.model.entries import AttemptPlanned, Entry
 
 STORM_SUBJECT = "(storm)"
+
+
+RECENT = HOUR
+"""How long an incident that was given to people counts for a storm: what lies there since yesterday is none."""
+
+
+@dataclass(slots=True)
+class Crowd:
+    """The incidents of one code that count for a storm."""
+
+    open: int = 0
+    given: dict[str, int] = field(default_factory=dict)
+    """Held incidents, and when they were settled (milliseconds since 1970 UTC), oldest first."""
+
+    def size(self, now: int, enough: int) -> int:
+        """How many are open, or were given to people of late; counted no further than to `enough`."""
+        found = self.open
+        if found + len(self.given) < enough:
+            return found
+        for settled_at in reversed(self.given.values()):
+            if found >= enough or now - settled_at >= RECENT:
+                break
+            found += settled_at - now < AHEAD
+        return found
+
+    def begin(self, incident: Incident) -> None:
+        """An incident of which nothing was known."""
+        if incident.open:
+            self.open += 1
+        else:
+            self.given[incident.id] = incident.settled_at
+
+    def settle(self, was: Incident, incident: Incident, at: int) -> None:
+        """`incident` was settled, or let go of its fingerprint."""
+        if was.open:
+            self.open -= 1
+        if not incident.held:
+            self.given.pop(incident.id, None)
+        elif was.open:
+            self.given[incident.id] = at
+
+    def reopen(self, incident: Incident) -> None:
+        """`incident` is open again."""
+        self.given.pop(incident.id, None)
+        self.open += 1
+
+    @property
+    def nobody(self) -> bool:
+        """Whether there is nothing to count."""
+        return not self.open and not self.given
 
 
 class Group(Frozen):
@@ -31,6 +81,8 @@ class Tallies:
     by_runbook: dict[str, ChangeRate] = field(default_factory=dict)
     acting: dict[str, str] = field(default_factory=dict)
     """Incidents that have an attempt that may act and has not ended, each with its runbook."""
+    acted_on: dict[str, str] = field(default_factory=dict)
+    """The subjects of these incidents, each with the incident."""
     unwell: Counter[str] = field(default_factory=Counter)
     """Open and held incidents by subject."""
     storms: dict[str, int] = field(default_factory=dict)
@@ -44,8 +96,9 @@ class Tallies:
         current = incident.current
         if current is not None and current.acted:
             self.acting[incident.id] = current.runbook
-        elif self.acting:
-            self.acting.pop(incident.id, None)
+            self.acted_on[incident.event.subject] = incident.id
+        elif self.acting.pop(incident.id, None) and self.acted_on.get(incident.event.subject) == incident.id:
+            del self.acted_on[incident.event.subject]
         before, after = was is not None and _unwell(was), _unwell(incident)
         subject = incident.event.subject
         if before != after:

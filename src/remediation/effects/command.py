@@ -101,7 +101,13 @@ class RunCommand(Effect[CommandPrepared, CommandOutput]):
 
     def touches(self) -> Touches:
         words = _shown(self.argv)
-        return Touches(argv=words, units=units_of(words))
+        return Touches(
+            argv=words,
+            beside=tuple(_shown(more) for more in (self.undo, self.observe) if more),
+            cwd=str(self.cwd) if self.cwd else "",
+            env=tuple(sorted(self.env)),
+            units=units_of(words),
+        )
 
     def describe(self) -> str:
         folder = f" in {printable(wellformed(str(self.cwd)))}" if self.cwd else ""

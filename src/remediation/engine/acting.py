@@ -5,11 +5,12 @@ from __future__ import annotations
 from remediation.core import progress
 from remediation.core.evolution import with_receipts
 from remediation.core.incident import Attempt
+from remediation.engine import stopping
 from remediation.engine.carrying import Carrier
 from remediation.engine.session import Session
 from remediation.engine.steps import StepFault
 from remediation.engine.verification import SEEN_AGAIN, Verification
-from remediation.model.entries import Entry, IncidentWaiting, StageApplied
+from remediation.model.entries import Entry, StageApplied
 from remediation.model.plan import Receipt
 
 REVERT_SECONDS = 60.0
@@ -27,7 +28,7 @@ async def apply(session: Session, attempt: Attempt) -> None:
         await session.record_fault(attempt.runbook, carrier.stuck, "apply")
         await session.finish(attempt, "inconclusive", str(carrier.stuck), receipts=receipts)
     elif done.stopped:
-        await _wait_for_calm(session, attempt)
+        await stopping.stopped(session, attempt, receipts)
     elif done.failure:
         attempt = with_receipts(attempt, receipts)
         outcome = "conflict" if done.conflict else "failed"
@@ -70,9 +71,9 @@ async def conclude(session: Session, attempt: Attempt, receipts: tuple[Receipt, 
 
 
 async def revert(session: Session, attempt: Attempt) -> None:
-    """Undo the next effect that has to be undone; not in a panic, which stops that too."""
-    if _stop(session):
-        await _wait_for_calm(session, attempt)
+    """Undo the next effect that has to be undone; not in a panic, which stops that too, unless somebody asked for it."""
+    if stopping.undoing_must_stop(session):
+        await stopping.wait_for_calm(session, attempt)
         return
     carrier = _carrier(session, attempt)
     entry = await carrier.revert(attempt, attempt.revert[0], fresh=session.fresh, seconds=REVERT_SECONDS)
@@ -80,21 +81,6 @@ async def revert(session: Session, attempt: Attempt) -> None:
         await session.record_fault(attempt.runbook, carrier.stuck, "revert")
     await session.case.commit(entry, before=session.used())
     session.fresh = True
-
-
-def _stop(session: Session) -> bool:
-    return bool(session.staff.health.halted) or _panic(session)
-
-
-def _panic(session: Session) -> bool:
-    pause = session.staff.state.pause
-    return pause is not None and pause.panic and bool(session.staff.state.paused(session.staff.now()))
-
-
-async def _wait_for_calm(session: Session, attempt: Attempt) -> None:
-    reason = "a panic" if _panic(session) else "a failure of the journal"
-    waiting = IncidentWaiting(until=0, why="pause", reason=f"{reason} stopped it before the next effect", attempt=attempt.id)
-    await session.case.commit(waiting, before=session.used())
 
 
 def _journaled(session: Session, attempt: Attempt) -> Attempt:
@@ -107,4 +93,4 @@ def _carrier(session: Session, attempt: Attempt) -> Carrier:
     async def commit(*entries: Entry) -> None:
         await session.case.commit(*entries, before=session.used())
 
-    return Carrier(loan, commit, lambda: _stop(session))
+    return Carrier(loan, commit, lambda: stopping.must_stop(session, attempt.runbook))

@@ -102,13 +102,13 @@ class Applied:
     spent: int = 0
     """Bytes of the outputs so far."""
     stopped: bool = False
-    """A panic came between two effects."""
+    """Something came between two effects that lets no more of them begin."""
 
 
 class Carrier:
     """Applies and reverts the effects of one attempt."""
 
-    def __init__(self, loan: Loan, commit: Commit, stop: Callable[[], bool]) -> None:
+    def __init__(self, loan: Loan, commit: Commit, stop: Callable[[], Awaitable[bool]]) -> None:
         self._loan = loan
         self._commit = commit
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("remediation.effects")
@@ -133,9 +133,6 @@ class Carrier:
                 applied.failure = f"{item.line}: {known[item.key].error}"
                 applied.doubtful = (item.key,)
                 return applied
-            if self._stop():
-                applied.stopped = True
-                return applied
             left = end - self._loan.world.clock.monotonic()
             if left <= 0:
                 applied.failure = f"{item.line}: not started, as the {seconds:g} s for applying the stage were over"
@@ -152,6 +149,9 @@ class Carrier:
                     return applied
                 if found:
                     continue
+            if await self._stop():
+                applied.stopped = True
+                return applied
             if not await self._start(attempt, item, effect, context, prepared, applied, left):
                 return applied
         return applied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remediation.core import progress
 from remediation.core.incident import Attempt, Status
-from remediation.engine import judging
+from remediation.engine import judging, stopping
 from remediation.engine.carrying import Carrier
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
@@ -24,6 +24,8 @@ async def wait(session: Session, step: progress.AwaitConsent, *, woken: bool) ->
         When to look again, in milliseconds since 1970 UTC; `None` if the incident moved on.
 
     """
+    if await _given_up(session, step.attempt):
+        return None
     interval, now = session.staff.policy.recheck_ms, session.staff.now()
     since = session.case.incident.waiting_since
     if woken and now - since >= interval and await _void(session, step.attempt):
@@ -38,10 +40,10 @@ async def proceed(session: Session, step: progress.Consented) -> None:
     If the world is not as it was shown, nothing is applied: the consent is void, and a new plan asks anew.
     """
     attempt, approval = step.attempt, step.approval
-    if await _void(session, attempt):
+    if await _given_up(session, attempt) or await _void(session, attempt):
         return
     registered = session.staff.registry.runbooks[attempt.runbook]
-    carrier = Carrier(session.lend(attempt.runbook, attempt.id), session.case.commit, lambda: False)
+    carrier = Carrier(session.lend(attempt.runbook, attempt.id), session.case.commit, _never)
     differs = await carrier.differs(attempt.plan, seconds=registered.spec.timeouts.decide.total_seconds())
     if differs:
         await _finish(session, attempt, "conflict", f"the world is no longer as the plan was shown: {differs}")
@@ -55,6 +57,18 @@ async def proceed(session: Session, step: progress.Consented) -> None:
 async def end(session: Session, step: progress.NoConsent) -> None:
     """Nobody consented: the plan is withheld, and what earlier stages did is taken back."""
     await _finish(session, step.attempt, "withheld", step.reason, answered=step.denied)
+
+
+async def _given_up(session: Session, attempt: Attempt) -> bool:
+    """Whether the attempt, of which earlier stages have acted, is not to go on; then it is taken back."""
+    why = stopping.given_up(session, attempt.runbook) if attempt.acted else ""
+    if why:
+        await _finish(session, attempt, "withheld", why)
+    return bool(why)
+
+
+async def _never() -> bool:
+    return False
 
 
 async def _void(session: Session, attempt: Attempt) -> bool:

@@ -10,7 +10,7 @@ from remediation.core import progress
 from remediation.core.lifecycle import standing
 from remediation.core.limits import recurrence
 from remediation.core.state import HostState
-from remediation.engine import judging, proposing
+from remediation.engine import judging, proposing, stopping
 from remediation.engine.policy import Policy
 from remediation.engine.registry import Registered
 from remediation.engine.session import Session
@@ -75,6 +75,9 @@ async def decide(session: Session, step: progress.Decide) -> str:
         await _abandon(session, step, f"it is not called until a person releases it: {record.why}")
         return ""
     session.considered = spec.id
+    if step.attempt is not None and (why := stopping.given_up(session, spec.id)):
+        await stopping.give_up(session, step.attempt, why)
+        return ""
     incident = session.case.incident
     first = step.stage == 0
     situation = staff.policy.situation(staff.state, incident, spec, registered.code_digest, now=staff.now(), first=first)

@@ -30,6 +30,8 @@ class Health:
         """Why nothing may be applied; empty when all is well."""
         self.trial = ""
         """Id of the incident that may be treated all the same."""
+        self.looked_at = 0.0
+        """When what other processes journaled was last looked at before an effect, on the monotonic clock."""
 
     def failed(self, error: Exception) -> None:
         """Something could not be written, or read."""

@@ -89,13 +89,21 @@ class Intake:
         now = epoch_ms(self._clock.now())
         # First of all: what is masked in a subject is not part of its identity either.
         event = redacted_event(self._redactor, event)
+        if event.subject == STORM_SUBJECT:
+            # Ours alone: whoever reported it would switch off the healing of a whole code.
+            event = event.model_copy(update={"subject": f'"{STORM_SUBJECT}"'})
         if event.observed_at is None or not 0 <= event.observed_at <= now:
             # A reporter whose clock is ahead would otherwise go on contradicting everything that happens until then.
             event = event.model_copy(update={"observed_at": now})
         id_ = report_id or secrets.token_hex(16)
         while True:
             decision = decide_report(
-                self._state, event, storm_subjects=self._policy.storm_subjects, storm_exit_ms=self._policy.storm_exit_ms, now=now
+                self._state,
+                event,
+                storm_subjects=self._policy.storm_subjects,
+                storm_exit_ms=self._policy.storm_exit_ms,
+                now=now,
+                apart=self._policy.grouped,
             )
             if isinstance(decision, Coalesce):
                 if report_id and decision.incident.id == f"{event.fingerprint}-{id_[:12]}":
@@ -188,12 +196,16 @@ class Intake:
             if self._state.open_or_held(event.fingerprint) is not None:
                 raise GuardRefused("an incident of this fingerprint is open or held")
             # Others may have been taken in since, by this host or another one: each alone below the cap, all of them beyond it.
-            if event.subject != STORM_SUBJECT and in_storm(
-                self._state,
-                event.code,
-                storm_subjects=self._policy.storm_subjects,
-                storm_exit_ms=self._policy.storm_exit_ms,
-                now=epoch_ms(self._clock.now()),
+            if (
+                event.subject != STORM_SUBJECT
+                and event.subject not in self._policy.grouped
+                and in_storm(
+                    self._state,
+                    event.code,
+                    storm_subjects=self._policy.storm_subjects,
+                    storm_exit_ms=self._policy.storm_exit_ms,
+                    now=epoch_ms(self._clock.now()),
+                )
             ):
                 raise GuardRefused("the code is in a storm by now")
 

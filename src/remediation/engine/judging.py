@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from typing import Literal
 
 from remediation.core import gate as gating
 from remediation.core import progress
@@ -271,10 +272,14 @@ async def first_beyond_rate(session: Session, record: GateRecord) -> bool:
 
 async def wait(session: Session, record: GateRecord, runbook: str) -> None:
     """Journal the wait that the gate ordered."""
-    row = next((reason.row for reason in record.reasons if reason.decision == "wait"), "limit")
+    rows = {reason.row for reason in record.reasons if reason.decision == "wait"}
+    # What ends a wait without a date must be found in `why`: the end of a pause, or what others do.
+    why: Literal["pause", "cooldown", "limit"] = (
+        "pause" if "pause" in rows else "cooldown" if record.until and "cooldown" in rows else "limit"
+    )
     entry = IncidentWaiting(
         until=record.until,
-        why="pause" if row == "pause" else "cooldown" if row == "cooldown" else "limit",
+        why=why,
         reason=reasons(record),
         runbook=runbook,
     )

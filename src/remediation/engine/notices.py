@@ -76,7 +76,7 @@ class Notices:
             self._reminded[incident.id] = incident.settled_at
         elif isinstance(record.entry, IncidentWaiting):
             self._waiting(incident, record.entry, record.seq)
-        if not incident.held and not _asks(incident):
+        if not (incident.held or _asks(incident) or _held_back(incident)):
             self._reminded.pop(incident.id, None)
 
     def _waiting(self, incident: Incident, wait: IncidentWaiting, seq: int) -> None:
@@ -183,17 +183,16 @@ class Notices:
         return delivered
 
     async def remind_on(self) -> None:
-        """Remind of held incidents and of requests for consent every four hours, for ever."""
+        """Remind of held incidents, of requests for consent and of what waits for others every four hours, for ever."""
         while True:
             await self._clock.sleep(60.0)
             self._keep()
             now = epoch_ms(self._clock.now())
             for incident in list(self._state.incidents.values()):
-                asks = _asks(incident)
-                since = incident.waiting_since if asks else incident.settled_at
-                if (incident.held or asks) and now - self._reminded.get(incident.id, since) >= REMINDER_MS:
+                since = incident.waiting_since if incident.open else incident.settled_at
+                late = now - self._reminded.get(incident.id, since) >= REMINDER_MS
+                if late and (notice := _standing(incident)) is not None:
                     self._reminded[incident.id] = now
-                    notice = request_of(incident) if asks else notice_of(incident)
                     self._put(notice.model_copy(update={"kind": "reminder"}))
 
     async def _send(self, channel: Channel, notice: Notice, tries: int) -> bool:
@@ -270,9 +269,12 @@ def _standing(incident: Incident, *, resolved: bool = False) -> Notice | None:
         return notice_of(incident)
     if _asks(incident):
         return request_of(incident)
+    return held_back_of(incident, incident.wait) if _held_back(incident) and incident.wait is not None else None
+
+
+def _held_back(incident: Incident) -> bool:
     wait = incident.wait
-    waits = incident.open and wait is not None and wait.why == "limit" and not wait.until
-    return held_back_of(incident, wait) if waits and wait is not None else None
+    return incident.open and wait is not None and wait.why == "limit" and not wait.until
 
 
 def _asks(incident: Incident) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from remediation.core.gate import Profile, Situation
 from remediation.core.incident import Incident
 from remediation.core.lifecycle import RunbookRecord, State, to_quarantine
-from remediation.core.limits import HOUR
+from remediation.core.limits import AHEAD, HOUR
 from remediation.core.state import HostState
 from remediation.core.tallies import Group
 from remediation.core.trust import Elevation, TrustElevationSource
@@ -20,7 +21,7 @@ from remediation.model.plan import PlanRecord
 from remediation.model.runbook import Radius, RunbookSpec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """Profile and limits; see ``[gate]`` and ``[limits]``."""
 
@@ -50,6 +51,11 @@ class Policy:
     """What each registered runbook declares."""
     background: set[asyncio.Task[Any]] = field(default_factory=set)
 
+    @cached_property
+    def grouped(self) -> frozenset[str]:
+        """All subjects of groups."""
+        return frozenset(subject for group in self.groups for subject in group.subjects)
+
     def runbook_state(self, state: HostState, runbook: str, code_digest: str) -> State:
         """The lifecycle state of a runbook as this host runs it: `registered` if the journal knows it not, or with other code."""
         record = state.runbooks.get(runbook)
@@ -74,17 +80,23 @@ class Policy:
         storm = state.tallies.storms.get(incident.event.code)
         fenced_by = state.fenced.get(incident.event.subject, "")
         touched_by, touched_at = state.touched.get(incident.event.subject, ("", 0))
+        pause = state.pause(now)
+        lifecycle = self.runbook_state(state, spec.id, code_digest)
+        if lifecycle in ("live", "degraded") and self.quarantine_reason(state, spec.id, essential=spec.essential, now=now):
+            # Its last verdict was journaled, and a crash came before the entry that follows from it.
+            lifecycle = "quarantined"
         return Situation(
             profile=self.profile,
             threshold=self.threshold,
-            state=self.runbook_state(state, spec.id, code_digest),
+            state=lifecycle,
             paused=state.paused(now),
-            paused_until=state.pause.until if state.pause is not None else 0,
+            paused_until=pause.until if pause is not None else 0,
+            panic=pause is not None and pause.panic,
             fenced_by="" if fenced_by == incident.id else fenced_by,
-            cooldown_until=touched_at + self.cooldown_ms if touched_by not in ("", incident.id) else 0,
+            cooldown_until=touched_at + self.cooldown_ms if touched_by not in ("", incident.id) and touched_at - now < AHEAD else 0,
             changes_left=self.changes_per_hour - state.tallies.changes.used(now),
-            runbook_free_at=rate.free_at(self.runbook_changes, self.runbook_window_ms) if rate is not None else 0,
-            storm_until=storm + self.storm_exit_ms if storm is not None else 0,
+            runbook_free_at=rate.free_at(self.runbook_changes, self.runbook_window_ms, now=now) if rate is not None else 0,
+            storm_until=storm + self.storm_exit_ms if storm is not None and storm - now < AHEAD else 0,
             held_back=self.held_back(state, incident, spec) if first else "",
             first_stage=first,
             approved_by=approved_by,
@@ -93,6 +105,9 @@ class Policy:
 
     def held_back(self, state: HostState, incident: Incident, spec: RunbookSpec) -> str:
         """Why `incident` must wait for others before the runbook of `spec` may begin on it; empty if it need not."""
+        holder = state.tallies.acted_on.get(incident.event.subject, incident.id)
+        if holder != incident.id:
+            return f"incident {holder} acts on the same subject"
         if self.groups and (why := state.tallies.below_quorum(self.groups, incident.event.subject)):
             return why
         acting = [runbook for id_, runbook in state.tallies.acting.items() if id_ != incident.id] if self._bounded else ()

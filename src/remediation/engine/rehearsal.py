@@ -152,8 +152,15 @@ class Rehearser:
         event = redacted_event(self._world.redactor, event)
         if event.observed_at is None or not 0 <= event.observed_at <= now:
             event = event.model_copy(update={"observed_at": now})
-        limits = {"storm_subjects": self._policy.storm_subjects, "storm_exit_ms": self._policy.storm_exit_ms}
-        decision = decide_report(self._state, event, **limits, now=now)
+        policy = self._policy
+        decision = decide_report(
+            self._state,
+            event,
+            storm_subjects=policy.storm_subjects,
+            storm_exit_ms=policy.storm_exit_ms,
+            now=now,
+            apart=policy.grouped,
+        )
         joined = decision if isinstance(decision, Coalesce) else None
         taken = event if isinstance(decision, Coalesce) else decision.event
         stream = stream_of(f"{taken.fingerprint}-{secrets.token_hex(6)}")

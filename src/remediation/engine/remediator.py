@@ -155,7 +155,7 @@ class Remediator:
             self._schedule.ready(incident)
 
     def resume(self) -> None:
-        """A pause ended: look at every open incident at once."""
+        """A pause ended, or began that takes back: look at every open incident at once."""
         for incident in list(self._state.open_incidents()):
             if not self._schedule.running(incident.id):
                 self._schedule.ready(incident)
@@ -163,13 +163,20 @@ class Remediator:
     def sweep(self) -> None:
         """Schedule every open incident that is not scheduled: this host's after a restart, and those of hosts that died."""
         now = epoch_ms(self._world.clock.now())
+        pause = self._state.pause(now)
         for incident in self._state.open_incidents():
+            wait = incident.wait
+            if wait is not None and wait.why == "pause" and not self._schedule.running(incident.id):
+                # It may have ended, or been shortened, while nobody was there to hear of it.
+                taken_back = pause is not None and pause.revert
+                if progress.woken(incident, paused=pause is not None, held_back=False, take_back=taken_back):
+                    self._schedule.ready(incident)
+                    continue
             if self._schedule.holds(incident.id):
                 continue
-            wait = incident.wait
             if wait is not None and wait.until > now and not _to_be_looked_at(incident, wait):
                 self._schedule.at(incident, wait.until)
-            elif wait is None or wait.until or not (self._state.paused(now) or self._staff.held_back(incident)):
+            elif wait is None or wait.until or incident.approval or not (pause or self._staff.held_back(incident)):
                 self._schedule.ready(incident)
 
     async def settled(self, incident_id: str) -> Incident:
@@ -336,4 +343,4 @@ class Remediator:
 
 def _to_be_looked_at(incident: Incident, wait: IncidentWaiting) -> bool:
     """Whether something may have come that ends the wait before its time, and that nobody who died acted on; or is looked for."""
-    return wait.why in ("approval", "verify") or incident.cleared_at > incident.observed_at
+    return wait.why in ("approval", "verify") or incident.approval is not None or incident.cleared_at > incident.observed_at

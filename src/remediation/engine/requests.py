@@ -155,7 +155,10 @@ class Requests:
             return
         waits = incident.current is not None and incident.current.asked and not incident.current.receipts
         if incident.open and not waits and (incident.current is not None or incident.phase is Phase.ACTING):
-            raise RequestRefused(f"incident {incident.id} is being acted on; wait until it is settled, or pause the host first")
+            raise RequestRefused(
+                f"incident {incident.id} is being acted on; wait until it is settled, or have it stopped and taken back: "
+                "`remediation panic --revert`"
+            )
         why = _text(message.document.get("reason"))
         reason = f"closed by {message.actor}" + (f": {why}" if why else "")
         entry = IncidentSettled(
@@ -217,8 +220,11 @@ class Requests:
             by=message.actor,
             until=int(document.get("until", 0)),
             panic=bool(document.get("panic", False)),
+            revert=bool(document.get("revert", False)),
         )
         await self._journal.append("host/pauses", [entry], actor=message.actor, event_id=message.id)
+        if entry.revert:
+            self._remediator.resume()
 
     async def _resume(self, message: Message) -> None:
         entry = PauseEnded(by=message.actor, reason=_text(message.document.get("reason")))

@@ -34,13 +34,15 @@ async def treat(staff: Staff, incident: Incident, lock: HeldLock) -> int | None:
     woken = True
     try:
         while True:
+            pause = staff.state.pause(staff.now())
             step = progress.next_step(
                 session.case.incident,
                 staff.registry.specs,
                 now=staff.now(),
                 attempt_cap=staff.policy.attempt_cap,
-                paused=bool(staff.state.paused(staff.now())),
+                paused=pause is not None,
                 held_back=staff.held_back(session.case.incident),
+                take_back=pause is not None and pause.revert,
             )
             if isinstance(step, progress.Done):
                 return None

@@ -2,8 +2,8 @@
 Verification: healthy must mean durable, not merely alive.
 
 With `sustain`, the first healthy verdict opens a window; samples follow every max(1 s, sustain/5). One failed sample fails. A restart, a
-suspend, or a gap of more than two intervals opens the window anew: unwatched time is never credited. After 3 x sustain without a
-result it is inconclusive.
+suspend, or a gap of more than two intervals opens the window anew: unwatched time is never credited, nor held against the heal, so
+that the time for a result begins anew too, for a week after the fix. After 3 x sustain without a result it is inconclusive.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from remediation.model.plan import Receipt
 from remediation.model.runbook import Verdict, Wait
 
 MIN_INTERVAL = 1.0
+RENEWED = 7 * 24 * 3_600_000
+"""How long after the fix (milliseconds) a verification that was not watched gets its time anew: no incident stays open for ever."""
 SEEN_AGAIN = Verdict.failed("the degradation was seen again after the fix")
 
 
@@ -66,8 +68,8 @@ class Verification:
 
     async def _watch(self, first: Verdict) -> Verdict:
         before = self._attempt.verification
-        end = before.deadline if before is not None and before.deadline else self._now() + round(3000 * self._sustain)
         anew = "the host was restarted" if before is not None and before.deadline else ""
+        end = self._end(before.deadline if before is not None else 0)
         await self._begin(first, end, anew)
         since = self._clock.monotonic() if first.status == "healthy" else None
         seen = self._clock.monotonic()
@@ -77,6 +79,7 @@ class Verification:
             moment = self._clock.monotonic()
             if moment - seen > 2 * self._interval:
                 since = None
+                end = self._end(end)
                 await self._begin(newest, end, f"nobody watched for {moment - seen:.0f} s")
             sampled = await self._sample()
             seen = self._clock.monotonic()
@@ -93,6 +96,11 @@ class Verification:
                 return Verdict.inconclusive(
                     f"not healthy for {self._sustain:g} s on end within three times that: {newest.reason or newest.status}"
                 )
+
+    def _end(self, before: int) -> int:
+        """When a result must be there; `before`, if it had been begun, is when it had to be until now (0: never)."""
+        now = self._now()
+        return before if before and now - self._attempt.last_effect_at > RENEWED else now + round(3000 * self._sustain)
 
     async def _sample(self) -> Verdict | Wait:
         fresh = self._case.fresh()

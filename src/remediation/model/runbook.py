@@ -230,14 +230,18 @@ class Wait(Frozen):
 
 
 class Bounds(Frozen):
-    """What later stages of an approved plan may do without asking again. What is not named is not covered."""
+    """
+    What later stages of an approved plan may do without asking again. What is not named is not covered.
+
+    Covered are neither commands that are given variables, nor effects that don't say what they reach for.
+    """
 
     kinds: tuple[str, ...] = ()
     """Kinds of effects."""
     paths: tuple[str, ...] = ()
-    """Absolute paths of files, and of folders with all that they hold."""
+    """Absolute paths of files, and of folders with all that they hold; also those that commands run in."""
     argv_prefixes: tuple[tuple[str, ...], ...] = ()
-    """Beginnings of command lines."""
+    """Beginnings of command lines, also of those that undo or observe a command."""
     controls: tuple[str, ...] = ()
     """Names of host controls."""
     max_effects: int = Field(default=16, ge=1)

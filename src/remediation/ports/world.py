@@ -23,8 +23,20 @@ class Touches(Frozen):
     destroys: tuple[str, ...] = ()
     """Absolute paths whose content is lost (all must match a disposable glob for the effect to count as disposable)."""
     argv: tuple[str, ...] = ()
+    """The command that is run, or that the process which is ended was started with."""
+    beside: tuple[tuple[str, ...], ...] = ()
+    """Further commands that may be run for it, to undo or observe it."""
+    cwd: str = ""
+    """Where these run; empty for the root folder."""
+    env: tuple[str, ...] = ()
+    """Names of the variables that these are given."""
     controls: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it says nothing: what is reached for is not known then."""
+        return not (self.paths or self.destroys or self.argv or self.controls or self.units)
 
 
 class SecretRef(Frozen):

@@ -141,7 +141,9 @@ class PauseStarted(Entry):
     by: str
     until: int = 0
     panic: bool = False
-    """Also stops before the next effect of an attempt under way; nothing is reverted."""
+    """Also stops before the next effect of an attempt under way; nothing is reverted, unless `revert` says so."""
+    revert: bool = False
+    """In a panic: what attempts that are stopped in the middle have done is taken back."""
 
 
 class PauseEnded(Entry):
