@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sys
 import threading
 import traceback
 from pathlib import Path
@@ -266,3 +267,43 @@ def test_an_argument_is_a_value_or_a_secret() -> None:
         CallHost(control="resume", args={"token": "x"}, secrets={"token": SecretRef(secret="queue-token")})
     with pytest.raises(ValidationError, match="'key'"):
         CallHost(control="resume", args={"key": SecretRef(secret="queue-token")})
+
+
+@pytest.mark.parametrize("step", ["apply", "probe", "revert"])
+async def test_a_plain_function_that_is_cancelled_is_waited_for_however_often(world: EffectWorld, step: str) -> None:
+    began, release, ended = asyncio.Event(), threading.Event(), []
+    loop = asyncio.get_running_loop()
+    slow = {"apply": False, "probe": False, "revert": False, step: True}
+
+    def work(name: str) -> bool:
+        if slow[name]:
+            loop.call_soon_threadsafe(began.set)
+            release.wait(10)
+            ended.append(name)
+        return name == "probe"
+
+    world.controls.register(
+        "slow", lambda: work("apply"), idempotent=True, probe=lambda: work("probe"), undo=lambda: work("revert")
+    )
+    effect = CallHost(control="slow")
+    prepared = await prepare(effect, world)
+    calls = {
+        "apply": lambda: effect.apply(world, prepared),
+        "probe": lambda: effect.probe(world, prepared),
+        "revert": lambda: effect.revert(world, prepared, None),
+    }
+    task = asyncio.ensure_future(calls[step]())
+    await began.wait()
+    for _ in range(3):
+        task.cancel()
+        assert await asyncio.wait({task}, timeout=0.01) == (set(), {task})
+    release.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert ended == [step]
+
+
+async def test_a_plain_function_that_exits_ends_its_call_and_nothing_else(world: EffectWorld) -> None:
+    world.controls.register("leave", lambda: sys.exit(3))
+    with pytest.raises(SystemExit):
+        await carry_out(CallHost(control="leave"), world)

@@ -1,6 +1,7 @@
 """Effect kinds that misbehave: contained, told, taken back as far as can be known, and never run twice."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from tests.support.hosts import applies, broken, entries_of, is_mended, only, ru
 from tests.support.world import tree
 
 from remediation.authoring import (
+    CallHost,
     Effect,
     EffectConflict,
     EffectContext,
@@ -25,7 +27,7 @@ from remediation.authoring import (
     Verdict,
     WriteFile,
 )
-from remediation.bootstrap import Host
+from remediation.bootstrap import Host, RemediatorBootstrap
 from remediation.core.incident import Incident
 from remediation.engine import steps
 from remediation.model.entries import AttemptFinished, EffectRevertFailed, EffectUncertain, RunbookFaulted
@@ -412,3 +414,32 @@ async def test_the_next_runbook_heals_what_a_bad_effect_could_not(tmp_path: Path
         assert [attempt.outcome for attempt in incident.attempts] == ["failed", "healed"]
         assert [entry.outcome for entry in only(AttemptFinished, await entries_of(host, incident.id))] == ["failed", "healed"]
         await eventually(lambda: not list((tmp_path / "home" / "scratch").glob("*/*")))
+
+
+async def test_a_plain_control_that_overruns_is_never_taken_back_while_it_runs(tmp_path: Path) -> None:
+    let_go, undone = threading.Event(), []
+
+    def mend(path: str) -> None:
+        let_go.wait(15)
+        Path(path).write_text("mended\n")
+
+    def register(boot: RemediatorBootstrap) -> None:
+        boot.controls.register("mend", mend, idempotent=True, undo=lambda path: undone.append(path))
+
+    async def call(ctx: RemediationContext) -> Plan:
+        return Plan(CallHost(control="mend", args={"path": ctx.event.subject}))
+
+    bad = runbook("bad", code=BAD, action=call, timeouts=SHORT)
+    async with running_host(tmp_path, bad, runbook(), prepare=register, limits={"cooldown": 0}) as host:
+        event = broken(tmp_path, code=BAD)
+        incident = await ended(host, tmp_path, await host.report(event))
+        assert incident.status == "escalated"
+        assert incident.attempts[0].uncertain
+        assert "does not stop" in incident.attempts[0].reason
+        assert (undone, Path(event.subject).read_text()) == ([], "broken\n")
+        same = await host.report(event.model_copy(update={"code": "BROKEN"}))
+        assert (await host.wait_for(await host.report(broken(tmp_path, "third")), timeout=15)).status == "resolved"
+        assert host.incident(same.incident).open
+        let_go.set()
+        assert (await host.wait_for(same, timeout=15)).status == "resolved"
+        assert undone == []

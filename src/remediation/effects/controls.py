@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import anyio.to_thread
-
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectRefused, RegistrationError
 from remediation.model.plan import Probe
 from remediation.ports.effect import Control
@@ -137,7 +136,7 @@ class _Call:
             given["key"] = key
         if self._async:
             return await self._function(**given)
-        result = await anyio.to_thread.run_sync(functools.partial(self._function, **given))
+        result = await in_thread(functools.partial(self._function, **given))
         return await result if inspect.isawaitable(result) else result
 
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, TypeVar
-
-import anyio.to_thread
+from typing import ClassVar
 
 from remediation.effects.diffs import TEXT_CAP, file_diff
 from remediation.effects.fields import AbsolutePath, shown, touched
 from remediation.effects.filestate import FileState, examine_and_keep, told
 from remediation.effects.folders import folders_for, missing_folders, remove_folders
 from remediation.effects.placing import Content, Place, carry, judge, take_back
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectError, OutsideRoots
 from remediation.model.plan import BlobRef, Probe, Promise
 from remediation.ports.effect import BlobStore, Effect, EffectContext, Output, Prepared, Touches
 
 _CHUNK = 1024 * 1024
-T = TypeVar("T")
 
 
 class FilePrepared(Prepared):
@@ -138,11 +135,6 @@ class FileChange(Effect[FilePrepared, FileOutput], abc.ABC):
             elif prepared.before.exists:
                 raise EffectError(f"can't restore {shown(self.path)}: its folder is missing; make the folder first")
             remove_folders(context.roots, prepared.folders)
-
-
-async def in_thread(function: Callable[..., T], *args: object) -> T:
-    """`function(*args)` in a worker thread: one hop for all blocking work of a step, waited for even if the step is cancelled."""
-    return await anyio.to_thread.run_sync(functools.partial(function, *args))
 
 
 def in_time(context: EffectContext, what: str) -> None:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import anyio
 
-from remediation.effects.file_change import in_thread, place
+from remediation.effects.file_change import place
 from remediation.effects.filestate import FileState, examine, told
 from remediation.effects.folders import folders_for, missing_folders, remove_folders
 from remediation.effects.git_hold import Hold
 from remediation.effects.git_plumbing import Git, refuse_if_under_way
 from remediation.effects.git_tree import Entry, change_index, staged
 from remediation.effects.placing import Content, carry, conflict, judge, take_back
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectConflict, EffectError, RemediationError
 from remediation.model.plan import Probe
 from remediation.model.text import printable

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from remediation.effects.fields import AbsolutePath, shown, touched
-from remediation.effects.file_change import in_thread, in_time, place, stored
+from remediation.effects.file_change import in_time, place, stored
 from remediation.effects.filestate import told
 from remediation.effects.folders import missing_folders
 from remediation.effects.git_advance import Advance, Step
@@ -18,6 +18,7 @@ from remediation.effects.git_plan import GitFile, GitPrepared, Wish, plan
 from remediation.effects.git_plumbing import Git, opened_git
 from remediation.effects.git_tree import Entry, Signature, entries_of, make_commit, write_contents
 from remediation.effects.placing import Content, judge
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectConflict, EffectError, RemediationError
 from remediation.model.plan import BlobRef, Probe, Promise
 from remediation.model.text import capped, printable

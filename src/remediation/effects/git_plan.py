@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from remediation.effects.fields import AbsolutePath, shown
-from remediation.effects.file_change import in_thread, replaced_by
+from remediation.effects.file_change import replaced_by
 from remediation.effects.filestate import ABSENT, FileState, examine_and_keep, told
 from remediation.effects.folders import missing_folders
 from remediation.effects.git_plumbing import Git, Location, refuse_if_under_way
@@ -26,6 +26,7 @@ from remediation.effects.git_tree import (
     staged,
     write_contents,
 )
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectConflict, EffectRefused
 from remediation.model.base import Frozen
 from remediation.model.plan import BlobRef

@@ -10,10 +10,11 @@ from typing import ClassVar, Self
 from pydantic import model_validator
 
 from remediation.effects.fields import AbsolutePath, shown, touched
-from remediation.effects.file_change import FileOutput, in_thread, in_time
+from remediation.effects.file_change import FileOutput, in_time
 from remediation.effects.filestate import FileState, examine, glance, told
 from remediation.effects.folders import folders_for, missing_folders, remove_folders
 from remediation.effects.renaming import remove_if_there, rename_new
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectConflict, EffectError, EffectRefused, OutsideRoots
 from remediation.model.plan import Probe, Promise
 from remediation.ports.effect import Effect, EffectContext, Prepared, Roots, Touches

@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import anyio.to_thread
-
 from remediation.effects.fields import AbsolutePath, shown, touched
 from remediation.effects.filestate import ABSENT, FileState, examine, glance, told
 from remediation.effects.placing import Place, carry, roll_back
@@ -27,6 +25,7 @@ from remediation.effects.renaming import remove_if_there
 from remediation.effects.sqlite import children
 from remediation.effects.sqlite.children import SUFFIXES, FileDigest, side
 from remediation.effects.sqlite.holders import Holders, holders, holding
+from remediation.effects.threads import in_thread
 from remediation.errors import EffectConflict, EffectError, EffectRefused
 from remediation.model.base import Frozen
 from remediation.model.plan import BlobRef, Probe, Promise
@@ -122,7 +121,7 @@ class ReplaceDatabase(Effect[ReplacePrepared, ReplaceOutput]):
             raise EffectConflict(
                 f"{shown(self.path)} is no longer as it was when the plan was made; it was left alone, make a new plan"
             )
-        late = await anyio.to_thread.run_sync(self._replace, context, prepared)
+        late = await in_thread(self._replace, context, prepared)
         return ReplaceOutput(
             kept=tuple((item.suffix, str(context.blobs.path(item.blob))) for item in self.damaged),
             late=tuple(holder.told() for holder in late.others),
@@ -159,7 +158,7 @@ class ReplaceDatabase(Effect[ReplacePrepared, ReplaceOutput]):
             )
         await self._wait_until_closed(context)
         await self._clear_own_leftovers(context, prepared)
-        await anyio.to_thread.run_sync(self._put_back, context, prepared)
+        await in_thread(self._put_back, context, prepared)
 
     # -- in a worker thread, while nobody has the database open
     # -----------------------------------------------------------------------
@@ -261,7 +260,7 @@ class ReplaceDatabase(Effect[ReplacePrepared, ReplaceOutput]):
         """Refuse while somebody has it open; a look at it by a sentinel of ours is waited for."""
         until = min(context.clock.monotonic() + _PATIENCE, context.deadline)
         while True:
-            found = await anyio.to_thread.run_sync(holders, self.path)
+            found = await in_thread(holders, self.path)
             locked = () if found.found else await children.lock_holders(context.run, self.path)
             if not found.found and not locked:
                 return
