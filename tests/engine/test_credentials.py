@@ -66,19 +66,20 @@ async def test_a_command_gets_it_in_its_environment_alone(tmp_path: Path) -> Non
         assert "[secret token]" in told
 
 
-async def test_a_control_gets_it_as_an_argument(tmp_path: Path) -> None:
-    stored(tmp_path, token=VALUE)
+@pytest.mark.parametrize("name", ["token", "tok", "prod-db"])
+async def test_a_control_gets_it_as_an_argument(tmp_path: Path, name: str) -> None:
+    stored(tmp_path, **{name: VALUE})
     got = []
 
-    async def mend(path: str, token: str) -> dict[str, str]:
-        got.append(token)
+    async def mend(path: str, t: str) -> dict[str, str]:
+        got.append(t)
         Path(path).write_text("mended\n")
-        return {"echo": token}
+        return {"echo": t}
 
     async def call(ctx: RemediationContext) -> Plan:
-        return Plan(CallHost(control="mend", args={"path": ctx.event.subject, "token": SecretRef(secret="token")}))
+        return Plan(CallHost(control="mend", args={"path": ctx.event.subject, "t": SecretRef(secret=name)}))
 
-    made = runbook(action=call, credentials=("token",), reversibility="irreversible")
+    made = runbook(action=call, credentials=(name,), reversibility="irreversible")
     async with running_host(
         tmp_path,
         made,
@@ -88,7 +89,7 @@ async def test_a_control_gets_it_as_an_argument(tmp_path: Path) -> None:
         incident = await host.wait_for(await host.report(broken(tmp_path)), timeout=10)
         assert incident.status == "resolved"
         assert got == [VALUE]
-        assert await uses_of(host, incident.id) == [("token", "mend")]
+        assert await uses_of(host, incident.id) == [(name, "mend")]
         assert VALUE not in str(await records_of(host))
 
 

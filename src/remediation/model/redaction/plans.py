@@ -104,10 +104,14 @@ def _nested(redactor: Redactor, text: str, where: str, depth: int) -> Iterator[F
 
 
 def _is_reference(value: dict[str, Any], item: Any) -> bool:
-    """Whether this is a `SecretRef`: the field ``secret`` of a value that has no other, or a name that refers to one."""
+    """Whether this is a `SecretRef`: the field ``secret`` of a value that has no other, or a name that refers to one, or to several."""
     if isinstance(item, dict):
-        return item.keys() == {"secret"} and isinstance(item["secret"], str)
+        return _refers(item) or (bool(item) and all(map(_refers, item.values())))
     return value.keys() == {"secret"} and isinstance(item, str)
+
+
+def _refers(item: Any) -> bool:
+    return isinstance(item, dict) and item.keys() == {"secret"} and isinstance(item["secret"], str)
 
 
 def _holds(item: Any) -> bool:
