@@ -187,12 +187,13 @@ async def bounded(coroutine: Coroutine[Any, Any, T], seconds: float, name: str) 
         timer.cancel()
         for handle in stuck:
             handle.cancel()
+    limit = f"{round(seconds, 2):g} s"  # what is left of a stage's time has no round figure
     if not task.done():
-        raise StepFault(f"{name} overran {seconds:g} s and does not stop", running=task)
+        raise StepFault(f"{name} overran {limit} and does not stop", running=task)
     if overran:
         if not task.cancelled():
             task.exception()
-        raise StepFault(f"{name} overran {seconds:g} s and was cancelled")
+        raise StepFault(f"{name} overran {limit} and was cancelled")
     return task.result()
 
 
