@@ -14,10 +14,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[User, Ended]:
     user = User(
         tmp_path_factory.mktemp("spectator"), variables={"REMEDIATION_HOME": "", "TMPDIR": str(tmp_path_factory.mktemp("scratch"))}
     )
+    (user.folder / "demo-home").mkdir()
     return user, user.remediation("demo", "--home", "demo-home", "--keep", timeout=240)
 
 
-def test_the_demo_succeeds(played: tuple[User, Ended]) -> None:
+def test_the_demo_succeeds_also_in_a_folder_that_is_there_and_empty(played: tuple[User, Ended]) -> None:
     _, ran = played
     assert ran.status == 0, ran.out + ran.err
     assert "Try: remediation --home" in ran.out

@@ -23,7 +23,7 @@ def perform(home: Path | None, *, keep: bool) -> None:
     Play all of it.
 
     Raises:
-        ConfigurationError: the home exists, or git is missing.
+        ConfigurationError: the home is not empty, or git is missing.
         typer.Exit: it did not go as it should; everything is left to look at.
 
     """
@@ -46,7 +46,8 @@ def perform(home: Path | None, *, keep: bool) -> None:
 
 async def _play(scene: Scene, host: HostProcess, teller: Teller) -> None:
     teller.title("A host is set up")
-    scene.home.mkdir(mode=0o700, parents=True)
+    scene.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scene.home.chmod(0o700)
     scene.home.joinpath("remediation.toml").write_text(scenery.settings(scene), "utf-8")
     _said(teller, scene, "init")
     teller.act(f"a job in {scene.site} builds a page every 2 s; {scenery.ROWS} orders lie in {scene.database}")
