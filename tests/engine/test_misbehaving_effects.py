@@ -12,6 +12,7 @@ from tests.support.world import tree
 
 from remediation.authoring import (
     CallHost,
+    DeleteFile,
     Effect,
     EffectConflict,
     EffectContext,
@@ -22,6 +23,7 @@ from remediation.authoring import (
     Probe,
     Promise,
     RemediationContext,
+    RunCommand,
     Timeouts,
     Touches,
     Verdict,
@@ -30,7 +32,7 @@ from remediation.authoring import (
 from remediation.bootstrap import Host, RemediatorBootstrap
 from remediation.core.incident import Incident
 from remediation.engine import steps
-from remediation.model.entries import AttemptFinished, EffectRevertFailed, EffectUncertain, RunbookFaulted
+from remediation.model.entries import AttemptFinished, EffectReverted, EffectRevertFailed, EffectUncertain, RunbookFaulted
 from remediation.testing import eventually, plugin, running_host
 
 BAD = "BAD"
@@ -245,6 +247,41 @@ async def test_a_revert_that_raises_fences_the_subject_and_the_others_are_still_
         assert fenced.status == "escalated"
         assert incident.id in fenced.reason
         assert Path(event.subject).read_text() == "broken\n"
+
+
+async def test_a_revert_that_does_nothing_has_failed_and_fences_the_subject(tmp_path: Path) -> None:
+    async def never(ctx: RemediationContext) -> Verdict:
+        return Verdict.failed("no")
+
+    async def nothing(effect: Odd) -> None:
+        return None
+
+    Odd.steps["revert"] = nothing
+    async with running_host(tmp_path, book(verify=never), runbook(), plugins=odd_plugins()) as host:
+        incident = await ended(host, tmp_path, await host.report(broken(tmp_path, code=BAD)))
+        assert (incident.status, incident.dirty) == ("heal_failed", True)
+        (failed,) = only(EffectRevertFailed, await entries_of(host, incident.id))
+        assert "its probe says that it is still in place" in failed.error
+        assert Odd.said.count("revert") == 1
+
+
+async def test_what_was_so_before_is_left_so_by_a_revert_and_nothing_has_failed(tmp_path: Path) -> None:
+    async def plan(ctx: RemediationContext) -> Plan:
+        path = ctx.subject_path()
+        return Plan(
+            WriteFile(path=path, content="broken\n"),
+            DeleteFile(path=path.with_name("missing")),
+            RunCommand(argv=["false"], undo=["false"], observe=["true"]),
+        )
+
+    async def never(ctx: RemediationContext) -> Verdict:
+        return Verdict.failed("no")
+
+    idle = runbook("idle", code=BAD, action=plan, verify=never)
+    async with running_host(tmp_path, idle, limits={"attempts_per_incident": 1}) as host:
+        incident = await host.wait_for(await host.report(broken(tmp_path, code=BAD)), timeout=15)
+        assert (incident.status, incident.dirty) == ("heal_failed", False), incident.reason
+        assert len(only(EffectReverted, await entries_of(host, incident.id))) == 3
 
 
 async def stopped_in_apply(tmp_path: Path, kind: type[Odd]) -> str:

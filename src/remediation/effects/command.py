@@ -149,6 +149,9 @@ class RunCommand(Effect[CommandPrepared, CommandOutput]):
     async def probe(self, context: EffectContext, prepared: CommandPrepared) -> Probe:
         return await self._observed(context)
 
+    def already(self, prepared: CommandPrepared) -> bool:
+        return bool(prepared.present)
+
     async def revert(self, context: EffectContext, prepared: CommandPrepared, output: CommandOutput | None) -> None:
         if prepared.present:
             return

@@ -95,6 +95,9 @@ class FileChange(Effect[FilePrepared, FileOutput], abc.ABC):
     async def revert(self, context: EffectContext, prepared: FilePrepared, output: FileOutput | None) -> None:
         await in_thread(self._revert, context, prepared)
 
+    def already(self, prepared: FilePrepared) -> bool:
+        return prepared.after.allows(prepared.before)
+
     def _prepare(self, context: EffectContext) -> FilePrepared:
         with told("prepare a change of", self.path):
             folders = missing_folders(context.roots, context.roots.check(self.path)) if self.makes_folders() else ()

@@ -144,6 +144,9 @@ class TerminateProcess(Effect[TerminatePrepared, TerminateOutput]):
             return Probe.UNKNOWN
         return Probe.APPLIED if self._gone(prepared) else Probe.NOT_APPLIED
 
+    def already(self, prepared: TerminatePrepared) -> bool:
+        return not prepared.alive
+
     async def revert(self, context: EffectContext, prepared: TerminatePrepared, output: TerminateOutput | None) -> None:
         if prepared.alive and await self.probe(context, prepared) is not Probe.NOT_APPLIED:
             raise EffectError(f"process {self.pid} ({printable(prepared.name)!r}) can't be brought back; start its service again")

@@ -299,6 +299,9 @@ class Carrier:
         context = lend_to_effect(self._loan, key, seconds, self._log)
         try:
             await bounded(effect.revert(context, prepared, output_of(effect, receipt)), seconds, "revert")
+            lasting = item.promise is not Promise.ONCE and not effect.already(prepared)
+            if lasting and await self._probe(effect, context, prepared) is Probe.APPLIED:
+                raise EffectError("its revert raised nothing, but its probe says that it is still in place: take it back by hand")
         except Exception as error:
             if isinstance(error, StepFault) and error.running is not None:
                 self.stuck = error

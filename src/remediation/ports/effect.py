@@ -110,6 +110,14 @@ class Effect(Frozen, abc.ABC, Generic[P, O]):
 
         """
 
+    def already(self, prepared: P) -> bool:
+        """
+        Whether all was so before, as `prepared` tells: then `revert` leaves it so, and `probe` says `applied` after it too. Default: no.
+
+        After a revert of any other effect that can be probed, `applied` means that the revert failed, whatever it returned.
+        """
+        return False
+
     def record(self) -> EffectRecord:
         """This effect as it stands in the journal."""
         return EffectRecord(kind=self.kind, version=self.version, data=self.model_dump_json())

@@ -115,7 +115,9 @@ def build(home: Path | None) -> Scene:
 
     """
     if home is not None and home.exists() and (not home.is_dir() or any(home.iterdir())):
-        raise ConfigurationError(f"{home} is not empty; the demo wants a home of its own: name a folder that is empty or does not exist")
+        raise ConfigurationError(
+            f"{home} is not empty; the demo wants a home of its own: name a folder that is empty or does not exist"
+        )
     if shutil.which("git") is None:
         raise ConfigurationError("the demo heals a job in a git repository, and there is no git on PATH: install it")
     folder = Path(tempfile.mkdtemp(prefix="remediation-demo-"))

@@ -138,6 +138,10 @@ class ReplaceDatabase(Effect[ReplacePrepared, ReplaceOutput]):
             return Probe.NOT_APPLIED
         return Probe.UNKNOWN
 
+    def already(self, prepared: ReplacePrepared) -> bool:
+        before = dict(prepared.before)
+        return before[""].content == prepared.after.content and not any(before[log].size for log in _LOGS if log in before)
+
     async def revert(self, context: EffectContext, prepared: ReplacePrepared, output: ReplaceOutput | None) -> None:
         before = dict(prepared.before)
         found = await children.digest(context.run, self.path, seconds=_left(context))
