@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pluggy
-from pydantic import ValidationError
 
 from remediation import effects
 from remediation.errors import RegistrationError
@@ -24,7 +23,7 @@ from remediation.ports.effect import EffectKinds
 from remediation.ports.keys import KeyProvider
 from remediation.ports.sentinel import Sentinel
 from remediation.runbook import Runbook
-from remediation.settings import Settings
+from remediation.settings import Settings, faults, plugged
 
 BUILTIN: tuple[str, ...] = (
     "remediation.sentinels.jobs",
@@ -105,18 +104,12 @@ class Plugins:
         for name, tables in settings.sentinel_tables().items():
             kind = kinds.get(name)
             if kind is None:
-                raise RegistrationError(
-                    f"[[sentinels.{name}]]: no plugin has sentinels of that kind; there are {', '.join(sorted(kinds)) or 'none'}"
-                )
+                raise RegistrationError(f"{_table(name)}: no plugin has sentinels of that kind; {_other(name, sorted(kinds))}")
             for number, table in enumerate(tables, 1):
-                where = f"[[{'jobs' if name == 'jobs' else f'sentinels.{name}'}]] number {number}"
+                where = f"{_table(name)} number {number}"
+                options = plugged.filled(kind.options_type, table, where)
                 try:
-                    made = kind(kind.options_type.model_validate(table), settings.base)
-                except ValidationError as error:
-                    problems = "; ".join(
-                        f"{'.'.join(str(part) for part in item['loc']) or 'table'}: {item['msg']}" for item in error.errors()
-                    )
-                    raise RegistrationError(f"{where}: {problems}") from error
+                    made = kind(options, settings.base)
                 except (ValueError, OSError) as error:
                     raise RegistrationError(f"{where}: {error}") from error
                 if made.name in sentinels:
@@ -171,6 +164,15 @@ def discover(settings: Settings, plugins: Sequence[Any] = ()) -> Plugins:
     except pluggy.PluginValidationError as error:
         raise RegistrationError(f"a plugin implements a hook that does not exist: {error}") from error
     return Plugins(manager)
+
+
+def _table(kind: str) -> str:
+    return "[[jobs]]" if kind == "jobs" else f"[[sentinels.{printable(kind)}]]"
+
+
+def _other(kind: str, kinds: list[str]) -> str:
+    near = faults.nearest(kind, kinds)
+    return f"did you mean {_table(near)}?" if near else f"there are {', '.join(kinds) or 'none'}"
 
 
 def _load_entry_points(manager: pluggy.PluginManager, autoload: bool | Sequence[str]) -> None:

@@ -74,9 +74,23 @@ def test_a_sentinel_reads_its_options_by_the_model_that_it_names(tmp_path: Path)
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ({"disk": [{"foldr": "/"}]}, r"\[\[sentinels.disk\]\] number 1: foldr"),
+        ({"disk": [{"foldr": "/"}]}, r"^\[\[sentinels.disk\]\] number 1 has no key 'foldr'; did you mean 'folder'\?$"),
+        ({"disk": [{"q": 1}]}, r"^\[\[sentinels.disk\]\] number 1 has no key 'q'; it has every, folder$"),
+        ({"disk": [{}, {"folder": 3}]}, r"^\[\[sentinels.disk\]\] number 2 folder must be a string, not a number$"),
+        ({"disk": [{"every": "soon"}]}, r"^\[\[sentinels.disk\]\] number 1 every: not a duration: write"),
+        ({"jobs": [{"name": "a", "command": "true"}]}, r"^\[\[jobs\]\] number 1 command must be a list, not a string$"),
+        (
+            {"jobs": [{"name": "a", "comand": ["true"]}]},
+            r"^\[\[jobs\]\] number 1 command is missing\n\[\[jobs\]\] number 1 has no key 'comand'; did",
+        ),
+        (
+            {"sqlite": [{"path": "a.db", "evry": 1}]},
+            r"^\[\[sentinels.sqlite\]\] number 1 has no key 'evry'; did you mean 'every'\?$",
+        ),
         ({"disk": [{}, {}]}, r"number 2: there is a sentinel 'disk:/' already"),
-        ({"disc": [{}]}, r"\[\[sentinels.disc\]\]: no plugin has sentinels of that kind; there are disk, jobs, sqlite"),
+        ({"disc": [{}]}, r"\[\[sentinels.disc\]\]: no plugin has sentinels of that kind; did you mean \[\[sentinels.disk\]\]\?$"),
+        ({"sqlit": [{}]}, r"did you mean \[\[sentinels.sqlite\]\]\?$"),
+        ({"weather": [{}]}, r"\[\[sentinels.weather\]\]: no plugin has sentinels of that kind; there are disk, jobs, sqlite$"),
     ],
 )
 def test_a_table_that_no_sentinel_can_use_is_refused(table: dict[str, Any], said: str, tmp_path: Path) -> None:

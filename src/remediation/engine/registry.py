@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from remediation.core import ladder
 from remediation.core.tallies import STORM_SUBJECT
 from remediation.errors import RegistrationError
@@ -20,6 +18,7 @@ from remediation.model.base import Frozen
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.runbook import Radius, RunbookSpec
 from remediation.runbook import Runbook
+from remediation.settings import plugged
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +79,8 @@ class Registry:
             instance = kind()
         except Exception as error:
             raise RegistrationError(f"runbook {spec.id!r} can't be constructed: {type(error).__name__}: {error}") from error
-        registered = Registered(
-            instance, spec, self._options(kind, spec, options or {}), code_digest(kind), plugin or kind.__module__
-        )
+        filled = plugged.filled(kind.options_type, options or {}, f'[runbooks."{spec.id}".options]')
+        registered = Registered(instance, spec, filled, code_digest(kind), plugin or kind.__module__)
         self.runbooks[spec.id] = registered
         self.specs[spec.id] = spec
         for code in dict.fromkeys(item.code for item in spec.handles):
@@ -117,16 +115,6 @@ class Registry:
             if matches:
                 result.append(item)
         return result
-
-    @staticmethod
-    def _options(kind: type[Runbook[Any]], spec: RunbookSpec, options: Mapping[str, Any]) -> Frozen:
-        try:
-            return kind.options_type.model_validate(dict(options))
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc']) or 'options'}: {item['msg']}" for item in error.errors()
-            )
-            raise RegistrationError(f'[runbooks."{spec.id}".options] can\'t be used: {problems}') from error
 
 
 def code_digest(kind: type) -> str:

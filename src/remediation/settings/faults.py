@@ -40,6 +40,34 @@ def sentences(error: ValidationError, model: type[BaseModel], source: str) -> li
     return [f"{source}: {_sentence(problem, model)}" for problem in error.errors(include_url=False)]
 
 
+def of_table(error: ValidationError, model: type[BaseModel], table: str) -> list[str]:
+    """One sentence for each problem in one `table`, which `model` describes."""
+    said = []
+    for problem in error.errors(include_url=False):
+        location = tuple(problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            said.append(unknown(location, model, table))
+        else:
+            complaint = _complaint(problem)
+            said.append(f"{table}{_inside(location)}{' ' if complaint.startswith(('must', 'is ')) else ': '}{complaint}")
+    return said
+
+
+def unknown(location: tuple[str | int, ...], model: type[BaseModel], table: str) -> str:
+    """That the key at `location` in `table`, which `model` describes, is none; with the nearest one, or all."""
+    *parents, last = location
+    known = list((_model_at(model, parents) or model).model_fields)
+    said = f"{table}{_inside(parents)} has no key {printable(str(last))!r}"
+    if near := nearest(str(last), known):
+        return f"{said}; did you mean {near!r}?"
+    return f"{said}; it has {', '.join(known)}" if known else f"{said}; it has none at all"
+
+
+def _inside(location: Sequence[str | int]) -> str:
+    parts = [f", item {part + 1}" if isinstance(part, int) else f" {printable(part)}" for part in location if part != "[key]"]
+    return "".join(parts)
+
+
 def _sentence(problem: Any, model: type[BaseModel]) -> str:
     location = tuple(problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -52,7 +80,7 @@ def _unknown(location: tuple[str | int, ...], value: Any, model: type[BaseModel]
     *parents, last = location
     name = str(last)
     owner = _model_at(model, parents) or model
-    near = _nearest(name, list(owner.model_fields))
+    near = nearest(name, list(owner.model_fields))
     if parents:
         said = f"{_table(parents)} has no key {printable(name)!r}"
         if near:
@@ -64,7 +92,7 @@ def _unknown(location: tuple[str | int, ...], value: Any, model: type[BaseModel]
     else:
         said = f"the key {printable(name)!r} stands in no table"
     for table, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
+        inner = model_of(field.annotation)
         if inner is not None and name in inner.model_fields and table != (parents[0] if parents else None):
             return f"{said}; it belongs in [{table}]"
     known = ", ".join(owner.model_fields) if parents else ", ".join(f"[{table}]" for table in owner.model_fields if table != "base")
@@ -79,12 +107,14 @@ def _complaint(problem: Any) -> str:
         return printable(str(context["error"]))
     if kind == "literal_error":
         said = f"must be one of {context['expected']}"
-        near = _nearest(value, re.findall(r"'([^']*)'", context["expected"])) if isinstance(value, str) else None
+        near = nearest(value, re.findall(r"'([^']*)'", context["expected"])) if isinstance(value, str) else None
         return f"{said}; did you mean {near!r}?" if near else said
     if kind == "greater_than_equal":
         return f"must be at least {context['ge']}"
     if kind == "less_than_equal":
         return f"must be at most {context['le']}"
+    if kind == "missing":
+        return "is missing"
     if kind == "too_short":
         return "must not be empty"
     wanted = _WANTED.get(kind.partition("_")[0])
@@ -116,7 +146,8 @@ def _key(part: str | int) -> str:
     return text if _BARE.fullmatch(text) else f'"{printable(text)}"'
 
 
-def _nearest(name: str, known: list[str]) -> str | None:
+def nearest(name: str, known: list[str]) -> str | None:
+    """Which of `known` was probably meant by `name`."""
     found = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     return found[0] if found else None
 
@@ -124,7 +155,7 @@ def _nearest(name: str, known: list[str]) -> str | None:
 def _model_at(model: type[BaseModel], parts: Sequence[str | int]) -> type[BaseModel] | None:
     annotation: Any = model
     for part in parts:
-        inner = _model_of(annotation)
+        inner = model_of(annotation)
         if inner is not None:
             field = inner.model_fields.get(str(part))
             if field is None:
@@ -133,10 +164,11 @@ def _model_at(model: type[BaseModel], parts: Sequence[str | int]) -> type[BaseMo
         else:
             arguments = [item for item in typing.get_args(annotation) if item is not Ellipsis]
             annotation = arguments[-1] if arguments else None
-    return _model_of(annotation)
+    return model_of(annotation)
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model that `annotation` names, also beside `None`."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next((item for item in typing.get_args(annotation) if item is not type(None)), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

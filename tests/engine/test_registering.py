@@ -1,0 +1,53 @@
+"""Registering runbooks: what is refused before anything is touched, with the runbook and the reason; and the options they are given."""
+
+from typing import Any
+
+import pytest
+from pydantic import field_validator
+from tests.support.hosts import runbook
+
+from remediation.authoring import Runbook
+from remediation.engine.registry import Registry
+from remediation.errors import RegistrationError
+from remediation.model.base import Frozen
+
+
+class Strict(Frozen):
+    limit: int = 3
+    rooms: tuple[str, ...] = ()
+
+    @field_validator("limit")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("must be even")
+        return value
+
+
+def optioned(model: Any) -> type[Runbook[Any]]:
+    class Made(runbook("b"), Runbook[model]):
+        pass
+
+    return Made
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limt": 2}, "[runbooks.\"b\".options] has no key 'limt'; did you mean 'limit'?"),
+        ({"zzz": 2}, "[runbooks.\"b\".options] has no key 'zzz'; it has limit, rooms"),
+        ({"limit": 3}, '[runbooks."b".options] limit must be even'),
+        ({"rooms": "hall"}, '[runbooks."b".options] rooms must be a list, not a string'),
+        ({"rooms": ["hall", 3]}, '[runbooks."b".options] rooms, item 2 must be a string, not a number'),
+        ({"rooms": "hall", "limt": 2}, "must be a list, not a string\n[runbooks.\"b\".options] has no key 'limt'"),
+    ],
+)
+def test_options_that_can_not_be_used_are_told_by_table_and_key(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RegistrationError) as refused:
+        Registry().add(optioned(Strict), options=options)
+    assert said in str(refused.value)
+
+
+def test_a_runbook_without_options_says_that_it_has_none() -> None:
+    with pytest.raises(RegistrationError, match=r"has no key 'limit'; it has none at all$"):
+        Registry().add(runbook("b"), options={"limit": 3})
