@@ -5,18 +5,21 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import BaseModel
+
 from remediation.context import RemediationContext
 from remediation.model.base import Frozen
 from remediation.model.events import DegradationEvent
 from remediation.model.runbook import Escalation, Finding, RunbookSpec, Verdict, Wait
 from remediation.ports.effect import Plan
+from remediation.ports.options import options_type_of
 
 
 class NoOptions(Frozen):
     """Options of a runbook that has none."""
 
 
-Options = TypeVar("Options", bound=Frozen)
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class Runbook(abc.ABC, Generic[Options]):
@@ -28,14 +31,12 @@ class Runbook(abc.ABC, Generic[Options]):
     """
 
     spec: ClassVar[RunbookSpec]
-    options_type: ClassVar[type[Frozen]] = NoOptions
+    options_type: ClassVar[type[BaseModel]] = NoOptions
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
-            for argument in getattr(base, "__args__", ()):
-                if isinstance(argument, type) and issubclass(argument, Frozen):
-                    cls.options_type = argument
+        if named := options_type_of(cls, Runbook):
+            cls.options_type = named
 
     def matches(self, event: DegradationEvent) -> bool:
         """A pure refinement of ``spec.handles``; what raises here disables the runbook, not the host."""

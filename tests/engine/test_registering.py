@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from pydantic import field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tests.support.hosts import runbook
 
-from remediation.authoring import Runbook
+from remediation.authoring import NoOptions, Runbook, Sentinel
 from remediation.engine.registry import Registry
 from remediation.errors import RegistrationError
 from remediation.model.base import Frozen
@@ -51,3 +51,46 @@ def test_options_that_can_not_be_used_are_told_by_table_and_key(options: dict[st
 def test_a_runbook_without_options_says_that_it_has_none() -> None:
     with pytest.raises(RegistrationError, match=r"has no key 'limit'; it has none at all$"):
         Registry().add(runbook("b"), options={"limit": 3})
+
+
+class Corner(BaseModel):
+    left: int = 0
+
+
+class Plain(BaseModel):
+    limit: int = 3
+    corner: Corner | None = None
+    named: str = Field(default="", validation_alias="by-name")
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+def test_options_are_any_pydantic_model() -> None:
+    options = {"limit": 5, "corner": {"left": 2}, "by-name": "x"}
+    assert Registry().add(optioned(Plain), options=options).options == Plain.model_validate(options)
+    assert Registry().add(optioned(Open), options={"anything": 1}).options.model_extra == {"anything": 1}
+    assert Registry().add(optioned(Any)).options == NoOptions()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limt": 1}, "[runbooks.\"b\".options] has no key 'limt'; did you mean 'limit'?"),
+        ({"named": "x"}, "[runbooks.\"b\".options] has no key 'named'; did you mean 'by-name'?"),
+        ({"corner": {"lft": 1}}, "[runbooks.\"b\".options] corner has no key 'lft'; did you mean 'left'?"),
+    ],
+)
+def test_a_key_that_a_plain_model_would_overlook_is_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RegistrationError) as refused:
+        Registry().add(optioned(Plain), options=options)
+    assert str(refused.value) == said
+
+
+def test_options_that_are_no_model_are_refused_where_the_class_is_made() -> None:
+    for base in (Runbook, Sentinel):
+        with pytest.raises(TypeError, match=r"Odd: options are a pydantic model, and <class 'dict'> is none"):
+
+            class Odd(base[dict]):
+                pass

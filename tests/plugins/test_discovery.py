@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from pydantic import BaseModel
 
 from remediation.authoring import Sentinel, SentinelOptions, hookimpl
 from remediation.discovery import Plugins, discover
@@ -141,3 +142,16 @@ def test_a_module_that_can_not_be_imported_is_refused_with_the_reason(tmp_path: 
         found(tmp_path, host={"autoload": False, "plugins": ["no_such_module"]})
     with pytest.raises(RegistrationError, match="autoload names 'nowhere'"):
         found(tmp_path, host={"autoload": ["nowhere"]})
+
+
+def test_options_of_a_sentinel_are_any_pydantic_model(tmp_path: Path) -> None:
+    class Options(BaseModel):
+        folder: str = "/"
+
+    class Plain(Disk, Sentinel[Options]):
+        kind: ClassVar[str] = "plain"
+
+    (made,) = found(tmp_path, Brings(Plain)).sentinels(Settings(sentinels={"plain": [{"folder": "/srv"}]}))
+    assert made.options == Options(folder="/srv")
+    with pytest.raises(RegistrationError, match=r"number 1 has no key 'foldr'; did you mean 'folder'\?$"):
+        found(tmp_path, Brings(Plain)).sentinels(Settings(sentinels={"plain": [{"foldr": "/srv"}]}))

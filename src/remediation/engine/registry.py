@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from remediation.core import ladder
 from remediation.core.tallies import STORM_SUBJECT
 from remediation.errors import RegistrationError
-from remediation.model.base import Frozen
 from remediation.model.events import DegradationEvent, Provenance
 from remediation.model.runbook import Radius, RunbookSpec
 from remediation.runbook import Runbook
@@ -27,7 +28,7 @@ class Registered:
 
     runbook: Runbook[Any]
     spec: RunbookSpec
-    options: Frozen
+    options: BaseModel
     code_digest: str
     plugin: str
 

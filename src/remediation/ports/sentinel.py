@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import structlog
+from pydantic import BaseModel
 
 from remediation.model.base import Duration, Frozen
 from remediation.model.events import DegradationEvent
 from remediation.ports.clock import Clock
 from remediation.ports.effect import Completed
+from remediation.ports.options import options_type_of
 
 
 class SentinelOptions(Frozen):
@@ -57,7 +59,7 @@ class Watch(Protocol):
         """
 
 
-Opt = TypeVar("Opt", bound=Frozen)
+Opt = TypeVar("Opt", bound=BaseModel)
 
 
 class Sentinel(abc.ABC, Generic[Opt]):
@@ -69,15 +71,13 @@ class Sentinel(abc.ABC, Generic[Opt]):
 
     kind: ClassVar[str]
     """``[[sentinels.<kind>]]`` configures it."""
-    options_type: ClassVar[type[Frozen]] = SentinelOptions
+    options_type: ClassVar[type[BaseModel]] = SentinelOptions
     """That of ``class X(Sentinel[XOptions])``."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
-            for argument in getattr(base, "__args__", ()):
-                if "options_type" not in cls.__dict__ and isinstance(argument, type) and issubclass(argument, Frozen):
-                    cls.options_type = argument
+        if "options_type" not in cls.__dict__ and (named := options_type_of(cls, Sentinel)):
+            cls.options_type = named
 
     def __init__(self, options: Opt, base: Path) -> None:
         self.options = options

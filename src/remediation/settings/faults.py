@@ -56,7 +56,8 @@ def of_table(error: ValidationError, model: type[BaseModel], table: str) -> list
 def unknown(location: tuple[str | int, ...], model: type[BaseModel], table: str) -> str:
     """That the key at `location` in `table`, which `model` describes, is none; with the nearest one, or all."""
     *parents, last = location
-    known = list((_model_at(model, parents) or model).model_fields)
+    fields = (_model_at(model, parents) or model).model_fields
+    known = [item.validation_alias if isinstance(item.validation_alias, str) else name for name, item in fields.items()]
     said = f"{table}{_inside(parents)} has no key {printable(str(last))!r}"
     if near := nearest(str(last), known):
         return f"{said}; did you mean {near!r}?"

@@ -42,7 +42,8 @@ def _overlooked(model: type[BaseModel], table: Mapping[str, Any], at: tuple[str,
     """Where `table` has keys that `model` would neither take nor refuse."""
     if issubclass(model, RootModel):
         return
-    fields = {name: field for key, field in model.model_fields.items() for name in _names(key, field)}
+    both = bool({"populate_by_name", "validate_by_name"} & {name for name, on in model.model_config.items() if on})
+    fields = {name: field for key, field in model.model_fields.items() for name in _names(key, field, both)}
     for name, value in table.items():
         if name not in fields:
             if model.model_config.get("extra", "ignore") == "ignore":
@@ -51,7 +52,9 @@ def _overlooked(model: type[BaseModel], table: Mapping[str, Any], at: tuple[str,
             yield from _overlooked(inner, value, (*at, name))
 
 
-def _names(key: str, field: FieldInfo) -> set[str]:
+def _names(key: str, field: FieldInfo, both: bool) -> set[str]:
+    """The keys that `field` is read from; `both` says that its own name is one beside its alias."""
     alias = field.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias] if alias is not None else []
-    return {key, *(item if isinstance(item, str) else str(item.path[0]) for item in choices)}
+    named = {item if isinstance(item, str) else str(item.path[0]) for item in choices}
+    return named | {key} if both or not named else named
