@@ -94,3 +94,15 @@ def test_options_that_are_no_model_are_refused_where_the_class_is_made() -> None
 
             class Odd(base[dict]):
                 pass
+
+
+@pytest.mark.parametrize("code", ["LOCK_*", "LOCK STALE", "*", "", "A" * 80, "-x", "it is broken\x1b[2J", "LOCK_[A-Z]"])
+def test_a_code_that_no_degradation_can_have_is_refused(code: str) -> None:
+    with pytest.raises(RegistrationError, match=r"runbook 'b' handles the code '.*', which no degradation can have") as refused:
+        Registry().add(runbook("b", code=code))
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("code", ["LOCK_STALE", "a", "A" * 64, "x.y:z-1"])
+def test_a_code_that_a_degradation_can_have_is_taken(code: str) -> None:
+    assert Registry().add(runbook("b", code=code)).spec.handles[0].code == code

@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from remediation.core import ladder
 from remediation.core.tallies import STORM_SUBJECT
 from remediation.errors import RegistrationError
-from remediation.model.events import DegradationEvent, Provenance
+from remediation.model.events import A_WORD, DegradationEvent, Provenance, is_word
 from remediation.model.runbook import Radius, RunbookSpec
+from remediation.model.text import printable
 from remediation.runbook import Runbook
 from remediation.settings import plugged
 
@@ -74,8 +75,11 @@ class Registry:
                 f"runbook {spec.id!r} is essential and reaches the whole fleet; a runbook can be one or the other"
             )
         for item in spec.handles:
-            if not item.code.strip("*?[]"):
-                raise RegistrationError(f"runbook {spec.id!r} matches on free text: a code must be exact, {item.code!r} is none")
+            if not is_word(item.code):
+                raise RegistrationError(
+                    f"runbook {spec.id!r} handles the code {printable(item.code)!r}, which no degradation can have: a code must be "
+                    f"{A_WORD}; name each exactly, globs are for subsystem and subject"
+                )
         try:
             instance = kind()
         except Exception as error:

@@ -16,6 +16,8 @@ from remediation.model.base import Frozen, Severity
 from remediation.model.text import SUMMARY_CAP, capped, capped_identity, clamp_json, clean_key, wellformed
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+A_WORD = "1-64 letters, digits or _.:- and begin with a letter or digit"
+"""What a code is, in words."""
 TAINTED_CAP = 64
 _LAST_MOMENT = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, where calendars of four digits end
 
@@ -75,8 +77,8 @@ class DegradationEvent(Frozen):
     @field_validator("code", "subsystem")
     @classmethod
     def _word(cls, value: str) -> str:
-        if not _WORD.fullmatch(value):
-            raise ValueError("must be 1-64 letters, digits or _.:- and begin with a letter or digit")
+        if not is_word(value):
+            raise ValueError(f"must be {A_WORD}")
         return value
 
     @field_validator("subject")
@@ -113,6 +115,11 @@ class DegradationEvent(Frozen):
     def fingerprint(self) -> str:
         """Identity of the incident: 16 hexadecimal digits of SHA-256 over code, subsystem and subject, NUL-separated."""
         return fingerprint(self.code, self.subsystem, self.subject)
+
+
+def is_word(text: str) -> bool:
+    """Whether a degradation can have `text` as its code or subsystem."""
+    return _WORD.fullmatch(text) is not None
 
 
 def fingerprint(code: str, subsystem: str, subject: str) -> str:
