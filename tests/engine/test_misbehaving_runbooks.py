@@ -259,10 +259,12 @@ async def test_a_step_that_returns_what_it_must_not_is_a_fault(tmp_path: Path, s
         assert f"{step} returned" in fault.error
 
 
-async def test_a_step_that_is_not_async_is_a_fault(tmp_path: Path) -> None:
-    bad = runbook("bad", code=BAD)
-    bad.precondition = lambda self, ctx: Finding.applies()
-    async with running_host(tmp_path, bad, runbook()) as host:
+async def test_a_step_that_an_instance_makes_not_async_is_a_fault(tmp_path: Path) -> None:
+    class Bad(runbook("bad", code=BAD)):
+        def __init__(self) -> None:
+            self.precondition = lambda ctx: Finding.applies()
+
+    async with running_host(tmp_path, Bad, runbook()) as host:
         incident = await healed_meanwhile(host, tmp_path, await host.report(broken(tmp_path, code=BAD)))
         assert incident.status == "escalated"
         assert "async" in (await faults(host))[0].error

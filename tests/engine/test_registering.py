@@ -1,5 +1,6 @@
 """Registering runbooks: what is refused before anything is touched, with the runbook and the reason; and the options they are given."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -106,3 +107,27 @@ def test_a_code_that_no_degradation_can_have_is_refused(code: str) -> None:
 @pytest.mark.parametrize("code", ["LOCK_STALE", "a", "A" * 64, "x.y:z-1"])
 def test_a_code_that_a_degradation_can_have_is_taken(code: str) -> None:
     assert Registry().add(runbook("b", code=code)).spec.handles[0].code == code
+
+
+@pytest.mark.parametrize("name", ["precondition", "action", "verify", "escalate"])
+def test_a_step_that_is_not_async_is_refused(name: str) -> None:
+    kind = runbook("b")
+    setattr(kind, name, lambda self, ctx: None)
+    with pytest.raises(RegistrationError, match=f"runbook 'b': {name} is not an async function"):
+        Registry().add(kind)
+
+
+def test_an_async_matches_is_refused_as_it_would_always_say_yes() -> None:
+    class Odd(runbook("b")):
+        async def matches(self, event: Any) -> bool:
+            return False
+
+    with pytest.raises(RegistrationError, match="runbook 'b': matches is async"):
+        Registry().add(Odd)
+
+
+def test_a_step_in_a_decorator_is_taken() -> None:
+    kind = runbook("b")
+    step = kind.verify
+    kind.verify = functools.wraps(step)(lambda self, ctx: step(self, ctx))
+    assert Registry().add(kind).spec.id == "b"

@@ -80,6 +80,7 @@ class Registry:
                     f"runbook {spec.id!r} handles the code {printable(item.code)!r}, which no degradation can have: a code must be "
                     f"{A_WORD}; name each exactly, globs are for subsystem and subject"
                 )
+        _refuse_wrong_steps(kind, spec)
         try:
             instance = kind()
         except Exception as error:
@@ -120,6 +121,24 @@ class Registry:
             if matches:
                 result.append(item)
         return result
+
+
+def _refuse_wrong_steps(kind: type[Runbook[Any]], spec: RunbookSpec) -> None:
+    for name in ("precondition", "action", "verify", "escalate"):
+        if not _is_async(getattr(kind, name)):
+            raise RegistrationError(
+                f"runbook {spec.id!r}: {name} is not an async function, and the host could not end it at its deadline; "
+                f"write `async def {name}`"
+            )
+    if _is_async(kind.matches):
+        raise RegistrationError(
+            f"runbook {spec.id!r}: matches is async, so its answer would always count as yes; write `def matches`"
+        )
+
+
+def _is_async(step: Any) -> bool:
+    step = inspect.unwrap(step)
+    return inspect.iscoroutinefunction(step) or inspect.iscoroutinefunction(getattr(step, "__call__", None))  # noqa: B004 - an object with an async __call__
 
 
 def code_digest(kind: type) -> str:
