@@ -300,6 +300,14 @@ async def test_a_context_kept_after_its_attempt_raises(tmp_path: Path) -> None:
         for call in (ctx.read_text("/etc/hostname"), ctx.exists("/"), ctx.run(["true"]), ctx.glob("/*"), ctx.keep("/etc/hostname")):
             with pytest.raises(ContextSealed):
                 await call
+        public = {name for name in dir(RemediationContext) if not name.startswith("_")} - {"seal", "advance"}
+        assert {"event", "log", "now", "deadline", "has_control", "may_change"} <= public
+        given = {"run": [["true"]], "disposable_glob": ["/x"], "has_control": ["x"], "process_alive": [1], "secret": ["x"]}
+        given |= {name: ["/x"] for name in ["confined", "may_change", "read_bytes", "read_text", "exists", "stat", "glob", "keep"]}
+        for name in public:
+            with pytest.raises(ContextSealed, match="its attempt ended"):
+                used = getattr(ctx, name)(*given.get(name, []))
+                await used
         import pickle
 
         with pytest.raises(ContextSealed, match="pickled"):

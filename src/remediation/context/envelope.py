@@ -1,4 +1,4 @@
-"""RemediationContext: the envelope of one attempt, and the only thing a runbook's step is given."""
+"""The context itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import itertools
 import os
 import stat as stat_module
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,69 +17,18 @@ import anyio.to_thread
 import psutil
 import structlog
 
+from remediation.context.given import Facts, IncidentView, PriorAttempt, Services
+from remediation.context.validity import only_while_valid
 from remediation.errors import ContextSealed, OutsideRoots
-from remediation.model.base import Frozen, Severity
-from remediation.model.events import DegradationEvent, Provenance
+from remediation.model.events import DegradationEvent
 from remediation.model.plan import BlobRef, PlanRecord, Receipt
 from remediation.model.runbook import Finding, Verdict
-from remediation.ports.clock import Clock
-from remediation.ports.effect import BlobStore, Completed, Disposable, Roots, Touches
+from remediation.ports.effect import Completed, Touches
 
 READ_CAP = 16 * 1024 * 1024
 
 
-class PriorAttempt(Frozen):
-    """An earlier attempt at the same fingerprint, in this incident or before."""
-
-    incident: str
-    runbook: str
-    outcome: str
-    reason: str
-    finished_at: int
-    """Milliseconds since 1970 UTC."""
-
-
-class IncidentView(Frozen):
-    """What a step may know of its incident."""
-
-    id: str
-    severity: Severity
-    provenance: Provenance
-    opened_at: int
-    """Milliseconds since 1970 UTC."""
-    reports: int
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the engine lends to a context; steps don't see this object."""
-
-    clock: Clock
-    roots: Roots
-    blobs: BlobStore
-    disposable: Disposable
-    controls: frozenset[str]
-    run: Callable[..., Awaitable[Completed]]
-    """``run(argv, cwd=, env=, stdin=, timeout=)``, holding the attempt's lock."""
-    secret: Callable[[str], str]
-    make_scratch: Callable[[], Path]
-
-
-@dataclass(slots=True)
-class Facts:
-    """The recorded facts of an attempt so far; the engine replaces them between steps."""
-
-    finding: Finding | None = None
-    plan: PlanRecord | None = None
-    receipts: tuple[Receipt, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
-    stage: int = 0
-    attempts: tuple[PriorAttempt, ...] = ()
-    last_effect_at: int = 0
-    cleared_at: int = 0
-    deadline: float = field(default=0.0)
-
-
+@only_while_valid(but=("seal", "advance"))
 class RemediationContext:
     """
     A capability for one attempt, valid for that attempt, in this process, until its deadline; used after, it raises.
@@ -202,7 +150,6 @@ class RemediationContext:
             OutsideRoots: otherwise.
 
         """
-        self._alive()
         return self._services.roots.check(path)
 
     def may_change(self, path: str | os.PathLike[str]) -> bool:
@@ -221,7 +168,6 @@ class RemediationContext:
             OSError: missing, unreadable, not a regular file, or larger than `limit`.
 
         """
-        self._alive()
         return await anyio.to_thread.run_sync(_read, Path(path), limit)
 
     async def read_text(self, path: str | os.PathLike[str], *, limit: int = READ_CAP) -> str:
@@ -230,12 +176,10 @@ class RemediationContext:
 
     async def exists(self, path: str | os.PathLike[str]) -> bool:
         """Whether something (a dangling link too) is at `path`."""
-        self._alive()
         return os.path.lexists(path)
 
     async def stat(self, path: str | os.PathLike[str]) -> os.stat_result | None:
         """`lstat` of `path`, or `None` where there is nothing."""
-        self._alive()
         try:
             return os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -243,12 +187,10 @@ class RemediationContext:
 
     async def glob(self, pattern: str, *, limit: int = 10_000) -> list[Path]:
         """Paths that match an absolute glob pattern (``**`` included), sorted, at most `limit`."""
-        self._alive()
         return await anyio.to_thread.run_sync(_glob, pattern, limit)
 
     def process_alive(self, pid: int) -> bool:
         """Whether a process with this pid runs now (a zombie does not)."""
-        self._alive()
         try:
             return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
@@ -267,7 +209,6 @@ class RemediationContext:
     @property
     def scratch(self) -> Path:
         """A private folder with a quota, removed after the attempt. Made on first use."""
-        self._alive()
         return self._services.make_scratch()
 
     async def run(
@@ -286,7 +227,6 @@ class RemediationContext:
             ProcessError: it could not be started, or was ended at its deadline.
 
         """
-        self._alive()
         left = self.seconds_left
         return await self._services.run(
             argv,
@@ -298,7 +238,6 @@ class RemediationContext:
 
     async def keep(self, path: str | os.PathLike[str]) -> BlobRef:
         """Store a file's content durably, for effects whose content is too large for a plan."""
-        self._alive()
         return await self._services.blobs.put_file(Path(path))
 
     def secret(self, name: str) -> str:
@@ -309,7 +248,6 @@ class RemediationContext:
             CredentialRefused: not declared in the spec, or not in the vault.
 
         """
-        self._alive()
         return self._services.secret(name)
 
     def seal(self, why: str) -> None:
