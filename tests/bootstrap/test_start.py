@@ -291,3 +291,15 @@ async def test_a_journal_that_was_never_made_is_made_by_the_first_start(tmp_path
         assert host.journal.size > 0
     with pytest.raises(JournalError):
         await host.journal.append("x", [StoppedEntry(instance="a", reason="b")])
+
+
+async def test_a_runbook_that_is_named_and_not_there_is_told_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"mend": {"state": "live"}, "mned": {"state": "live"}}
+    async with running_host(tmp_path, runbook(), runbooks=named, ladder={"order": ["sqlite-corruptoin", "mend"]}):
+        said = capsys.readouterr().out
+    for name, meant in (("mned", "mend"), ("sqlite-corruptoin", "sqlite-corruption")):
+        (line,) = [line for line in said.splitlines() if f"the settings name a runbook {name}, but there is none" in line]
+        assert f"did you mean {meant}?" in line
+    assert said.count("but there is none") == 2

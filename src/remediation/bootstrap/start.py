@@ -29,6 +29,7 @@ from remediation.bootstrap.opening import initialise, initialised, open_journal
 from remediation.bootstrap.pulse import Pulse
 from remediation.bootstrap.rehearsing import open_stage
 from remediation.bootstrap.stopping import bounded, cancelled
+from remediation.bootstrap.strangers import warn_of_strangers
 from remediation.bootstrap.vault import open_vault
 from remediation.coordination.locks import HostLock, alive
 from remediation.coordination.machine_lock import MachineLock
@@ -156,6 +157,7 @@ class RemediatorBootstrap:
             )
             policy = outfitting.policy_of(settings, registry)
             await self._announce(journal, state, registry, instance, home)
+            warn_of_strangers(settings, {*registry.runbooks, *state.runbooks})
             anchoring.begin()
             stack.push_async_callback(bounded(6, "the anchors and the notices", lambda: _last_heads(anchoring, notices)))
             remediator = Remediator(journal, state, registry, world, policy, locks, notices)

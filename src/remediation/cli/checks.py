@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from typing import Literal
 import psutil
 
 import remediation
+from remediation.bootstrap.strangers import strangers
 from remediation.cli import reading
 from remediation.cli.anchor_checks import look_at_anchors
 from remediation.cli.consent_checks import look_at_requests, look_at_signers
@@ -322,8 +322,4 @@ def _runbooks(settings: Settings, state: HostState, found: set[str]) -> Iterator
             "warning", "runbooks", f"{name} is quarantined: {state.runbooks[name].why}", f"remediation runbooks show {name}"
         )
     known = found | set(state.runbooks)
-    for name in sorted({*settings.runbooks, *settings.ladder.order}):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"did you mean {near[0]}?" if near else "`remediation runbooks` lists them"
-            yield Finding("warning", "runbooks", f"the settings name a runbook {name}, but there is none", meant)
+    yield from (Finding("warning", "runbooks", message, meant) for message, meant in strangers(settings, known))
