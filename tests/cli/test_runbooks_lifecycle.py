@@ -43,6 +43,22 @@ def test_a_runbook_is_watched_promoted_with_its_evidence_and_acts(governed: Gove
     assert told["median_ms"] > 0
 
 
+def test_no_reason_need_be_given(governed: Governed) -> None:
+    observed(governed)
+    governed.done("runbooks", "promote", "mender", "--yes")
+    assert governed.said("runbooks", "show", "mender")["state"] == "live"
+    assert "no reason given" in governed.said("runbooks", "show", "mender")["why"]
+    governed.done("runbooks", "quarantine", "mender")
+    governed.done("runbooks", "release", "mender")
+    assert governed.state() == "registered"
+
+
+def test_a_runbook_that_is_not_there_is_told_before_anybody_is_asked(governed: Governed) -> None:
+    observed(governed)
+    for command in (["promote", "nope"], ["promote", "nope", "--yes"], ["quarantine", "nope"], ["release", "nope"]):
+        assert "no runbook" in governed.refused("runbooks", *command)
+
+
 def test_without_evidence_a_promotion_is_refused_unless_that_is_said_and_journaled(governed: Governed) -> None:
     governed.once()
     assert "no plan of mender" in governed.refused("runbooks", "promote", "mender", "--reason", "x", "--yes")
@@ -51,9 +67,8 @@ def test_without_evidence_a_promotion_is_refused_unless_that_is_said_and_journal
     assert "as elsewhere (without evidence)" in governed.said("runbooks", "show", "mender")["why"]
 
 
-def test_a_promotion_needs_a_reason_and_somebody_who_says_yes(governed: Governed) -> None:
+def test_a_promotion_needs_somebody_who_says_yes_and_no_empty_reason(governed: Governed) -> None:
     observed(governed)
-    assert governed("runbooks", "promote", "mender", "--yes").status == 2
     assert governed("runbooks", "promote", "mender", "--reason", " ", "--yes").status == 2
     assert governed("runbooks", "promote", "mender", "--reason", "x").status == 2
     assert governed("runbooks", "promote", "mender", "--reason", "x", stdin="y\n").status == 2

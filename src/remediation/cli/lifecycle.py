@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 RunbookId = Annotated[str, typer.Argument(metavar="ID", help="The runbook's id; `remediation runbooks` lists them.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is journaled.")]
+_NO_REASON = "no reason given"
 _SEEN = "A host that runs goes by it from its next entry on."
 
 
 def promote(
     runbook: RunbookId,
     *,
-    reason: ReasonOption,
+    reason: ReasonOption = _NO_REASON,
     without_evidence: Annotated[
         bool, typer.Option("--without-evidence", help="Even if no plan of this code was observed yet; that is journaled.")
     ] = False,
@@ -55,12 +56,11 @@ def promote(
     from remediation.settings import Settings
 
     _say_why(reason)
-    if not yes and (json or not sys.stdin.isatty()):
-        output.fail("nobody can be asked here: read `remediation runbooks show`, then give --yes", output.ExitCode.WRONG_USE)
-
     settings = Settings.of(existing_home(home))
     found = _installed(settings, runbook)
     record, digest = _rules(settings).promotable(runbook, found, code_digest)
+    if not yes and (json or not sys.stdin.isatty()):
+        output.fail("nobody can be asked here: read `remediation runbooks show`, then give --yes", output.ExitCode.WRONG_USE)
     if not json:
         _show_evidence(record, digest)
     if not without_evidence and not promotion.evidence(record, digest):
@@ -78,7 +78,7 @@ def promote(
         output.say(f"{runbook} is live (entry {seq}). {_SEEN}")
 
 
-def quarantine(runbook: RunbookId, *, reason: ReasonOption, home: HomeOption = None, json: JsonOption = False) -> None:
+def quarantine(runbook: RunbookId, *, reason: ReasonOption = _NO_REASON, home: HomeOption = None, json: JsonOption = False) -> None:
     """
     Keep a runbook from acting, at once: it only observes until it is released and promoted again.
 
@@ -106,7 +106,7 @@ def quarantine(runbook: RunbookId, *, reason: ReasonOption, home: HomeOption = N
 def release(
     runbook: RunbookId,
     *,
-    reason: ReasonOption = "",
+    reason: ReasonOption = _NO_REASON,
     document: Annotated[
         Path | None, typer.Option("--document", metavar="FILE", help="For an essential runbook: what a person signed.")
     ] = None,
@@ -220,7 +220,7 @@ def _show_evidence(record: RunbookRecord, digest: str) -> None:
 
 def _say_why(reason: str) -> None:
     if not reason.strip():
-        output.fail("--reason: say why, it is journaled", output.ExitCode.WRONG_USE)
+        output.fail("--reason: say why, it is journaled; or leave the option out", output.ExitCode.WRONG_USE)
 
 
 def _who() -> str:
