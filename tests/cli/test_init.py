@@ -1,6 +1,7 @@
 """`init`: a private home, a key outside of it, an empty signed journal; once, and whole."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -109,3 +110,73 @@ def test_keys_that_know_a_journal_are_not_given_a_new_one(tmp_path: Path, state:
     for file in (tmp_path / "home").glob("journal.sqlite3*"):
         file.unlink()
     assert init(tmp_path, state=state).status == 4
+
+
+def test_a_second_home_with_the_id_of_another_is_refused_and_leaves_nothing(tmp_path: Path, state: tuple[str, str]) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "remediation.toml").write_text('[host]\nid = "atlas-1"\n')
+    assert remediation("init", cwd=tmp_path / "one", env=[state]).status == 0
+    keys = tmp_path / "state" / "remediation" / "atlas-1"
+    before = {path: path.read_bytes() for path in keys.iterdir()}
+    refused = remediation("init", cwd=tmp_path / "two", env=[state])
+    assert refused.status == 2
+    assert f"the keys in {keys} belong to the home {tmp_path / 'one' / '.remediation'}" in refused.err
+    assert "choose another id" in refused.err
+    assert os.listdir(tmp_path / "two") == ["remediation.toml"]
+    assert {path: path.read_bytes() for path in keys.iterdir()} == before
+    assert remediation("run", "--once", cwd=tmp_path / "one", env=[state]).status == 0
+
+
+def test_an_id_that_is_taken_leaves_no_settings_behind(tmp_path: Path, state: tuple[str, str]) -> None:
+    assert remediation("--home", str(tmp_path / "one"), "init", "--id", "atlas-1", env=[state]).status == 0
+    assert remediation("--home", str(tmp_path / "two"), "init", "--id", "atlas-1", env=[state]).status == 2
+    assert not (tmp_path / "two").exists()
+    assert remediation("--home", str(tmp_path / "two"), "init", "--id", "atlas-2", env=[state]).status == 0
+
+
+def test_a_home_that_moved_goes_on_and_keeps_its_id_from_others(tmp_path: Path, state: tuple[str, str]) -> None:
+    assert init(tmp_path, "--id", "atlas-1", state=state).status == 0
+    (tmp_path / "home").rename(tmp_path / "moved")
+    moved = ("--home", str(tmp_path / "moved"))
+    assert remediation(*moved, "run", "--once", env=[state]).status == 0
+    assert "changed" in remediation(*moved, "init", env=[state]).err
+    refused = init(tmp_path, "--id", "atlas-1", state=state)
+    assert (refused.status, str(tmp_path / "moved") in refused.err) == (2, True)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_home_whose_folder_is_gone_is_not_made_again_until_its_keys_are_removed(tmp_path: Path, state: tuple[str, str]) -> None:
+    (tmp_path / "remediation.toml").write_text('[host]\nid = "atlas-1"\n')
+    assert remediation("init", cwd=tmp_path, env=[state]).status == 0
+    assert remediation("run", "--once", cwd=tmp_path, env=[state]).status == 0
+    shutil.rmtree(tmp_path / ".remediation")
+    refused = remediation("init", cwd=tmp_path, env=[state])
+    keys = tmp_path / "state" / "remediation" / "atlas-1"
+    assert (refused.status, f"remove {keys}" in refused.err) == (4, True)
+    assert not (tmp_path / ".remediation").exists()
+    shutil.rmtree(keys)
+    assert remediation("init", cwd=tmp_path, env=[state]).status == 0
+
+
+def test_a_home_under_another_id_is_told_apart_from_one_that_lost_its_head(tmp_path: Path, state: tuple[str, str]) -> None:
+    settings = tmp_path / "remediation.toml"
+    settings.write_text('[host]\nid = "atlas-1"\n')
+    assert remediation("init", cwd=tmp_path, env=[state]).status == 0
+    settings.write_text('[host]\nid = "atlas-2"\n')
+    for command in (["init"], ["run", "--once"], ["journal", "recover", "--yes"]):
+        refused = remediation(*command, cwd=tmp_path, env=[state])
+        assert refused.status == 2, command
+        assert "is of the host atlas-1, the settings say atlas-2" in refused.err
+    assert not (tmp_path / "state" / "remediation" / "atlas-2").exists()
+    settings.write_text('[host]\nid = "atlas-1"\n')
+    assert remediation("run", "--once", cwd=tmp_path, env=[state]).status == 0
+
+
+def test_a_home_under_the_id_of_another_is_told_so(tmp_path: Path, state: tuple[str, str]) -> None:
+    assert init(tmp_path, "--id", "atlas-1", state=state).status == 0
+    other = ("--home", str(tmp_path / "other"))
+    assert remediation(*other, "init", "--id", "atlas-2", env=[state]).status == 0
+    (tmp_path / "other" / "remediation.toml").write_text('[host]\nid = "atlas-1"\n')
+    refused = remediation(*other, "run", "--once", env=[state])
+    assert (refused.status, "is of the host atlas-2, the settings say atlas-1" in refused.err) == (2, True)

@@ -127,17 +127,17 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)) is not None
 
 
-def run_page(page: str, markdown: str, directory: Path, *, timeout: float = TIMEOUT) -> int:
+def run_page(page: str, markdown: str, directory: Path, *, timeout: float = TIMEOUT, home: Path | None = None) -> int:
     """Check every block of a page, then run them in order; the number of those that ran. Stops at the first failure.
 
-    `directory` is an empty one, `timeout` the seconds that one block may take. What the examples left running is killed
-    when the page ends.
+    `directory` is an empty one, `timeout` the seconds that one block may take, `home` the reader's home directory if it is not an empty
+    one beside the page. What the examples left running is killed when the page ends.
     """
     found = blocks(page, markdown)
     for block in found:
         block.check_mark()
     ran = 0
-    with _Page(directory, timeout) as story:
+    with _Page(directory, timeout, home) as story:
         for block in found:
             if block.file is not None:
                 story.write(block)
@@ -153,14 +153,14 @@ def run_page(page: str, markdown: str, directory: Path, *, timeout: float = TIME
 class _Page:
     """The directory in which a page's blocks run, and the processes that they started."""
 
-    def __init__(self, directory: Path, timeout: float) -> None:
+    def __init__(self, directory: Path, timeout: float, home: Path | None) -> None:
         self.work = directory / "page"
-        self.home = directory / "home"
+        self.home = home or directory / "home"
         self._logs = directory / "logs"
         self._timeout = timeout
         self._started: list[subprocess.Popen[bytes]] = []
         for made in (self.work, self.home, self._logs):
-            made.mkdir()
+            made.mkdir(parents=True, exist_ok=made == home)
         (self.home / ".gitconfig").write_text(
             "[user]\n\tname = Reader\n\temail = reader@example.org\n[init]\n\tdefaultBranch = main\n"
         )

@@ -8,11 +8,12 @@ import secrets as random
 from collections.abc import Sequence
 from pathlib import Path
 
+from remediation.bootstrap.belonging import claim, refuse_journal_of_another_host, refuse_keys_of_another_home, take_along
 from remediation.bootstrap.erasing import finish_quietly
 from remediation.bootstrap.keys import finish_rotation, list_keys, open_keys
 from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
 from remediation.core.state import HostState
-from remediation.errors import JournalRolledBack, JournalUnavailable
+from remediation.errors import JournalUnavailable
 from remediation.journal import IntentJournal, JournalReader
 from remediation.journal.folding import Folds
 from remediation.journal.head import HeadNote
@@ -36,10 +37,12 @@ def initialise(settings: Settings, *, encrypt: bool = False, keys: KeyStore | No
     `encrypt`: a new key is kept under a passphrase, which ``[keys] passphrase`` says where to find. `keys`: see `open_journal`.
 
     Raises:
-        ConfigurationError, JournalError: it can't be made here; what exists is never replaced.
+        ConfigurationError, JournalError: it can't be made here; what exists is never replaced. If the keys that the settings lead to
+            are those of another home, or of a journal that is gone, nothing was made.
 
     """
     home = settings.home
+    refuse_keys_of_another_home(home)
     home.make()
     with locked(home.journal_lock):
         return _finish(home, settings.host.id, open_keys(home) if keys is None else keys, encrypt=encrypt)
@@ -47,14 +50,11 @@ def initialise(settings: Settings, *, encrypt: bool = False, keys: KeyStore | No
 
 def _finish(home: Home, host: str, keys: KeyStore, *, encrypt: bool) -> str:
     _refuse_unfinished_recovery(home)
+    refuse_keys_of_another_home(home)  # again: somebody may have made it while the lock was waited for
+    claim(home)
     head = HeadNote(home.head_note)
     # A log that has begun is not continued by a new key.
     key = keys.create(encrypt=encrypt) if head.size() < 0 and not keys.exists() else keys.load()
-    if head.size() > 0 and not home.journal.exists():
-        raise JournalRolledBack(
-            f"{home.head_note} knows a journal of {head.size()} entries, but there is none at {home.journal}: "
-            "restore it; it is never replaced"
-        )
     if head.size() < 0:
         if home.journal.exists():
             head.read()  # raises: a journal whose head is missing may have been rolled back
@@ -113,6 +113,8 @@ async def open_journal(
 
     """
     _refuse_unfinished_recovery(home)
+    if home.journal.exists():
+        refuse_journal_of_another_host(home)
     keys = open_keys(home) if keys is None else keys
     head = HeadNote(home.head_note)
     tree = SignedTree(head.origin(), keys.load)
@@ -124,6 +126,7 @@ async def open_journal(
     try:
         await finish_rotation(home, keys, journal)
         await finish_quietly(home, journal, clock)
+        take_along(home)
     except BaseException:
         await journal.close()
         raise

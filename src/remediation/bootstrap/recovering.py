@@ -16,7 +16,7 @@ import secrets as random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remediation.bootstrap import carrying
+from remediation.bootstrap import belonging, carrying
 from remediation.bootstrap.keys import open_keys
 from remediation.bootstrap.leftovers import RECOVERY, UNFINISHED
 from remediation.bootstrap.recovery_plan import Plan, read_plan, sync_folder, write_durably, write_plan
@@ -78,10 +78,12 @@ def why_lost(home: Home) -> str:
 
     Raises:
         RecoveryRefused: there never was a journal.
+        ConfigurationError: it is of another host than the settings.
         JournalUnavailable: it can't be reached now, which is no reason to give it up.
         JournalTooNew: a newer release wrote it.
 
     """
+    belonging.refuse_journal_of_another_host(home)
     head = HeadNote(home.head_note)
     try:
         note = head.read()

@@ -52,10 +52,17 @@ def init(
       remediation init --encrypt-key
     """
     from remediation.bootstrap import initialise, initialised
+    from remediation.bootstrap.belonging import refuse_keys_of_another_home
+    from remediation.settings import Settings
 
     place = Home.locate(home)
+    settings, text = _settings(place, host_id)
+    # Before anything is made: what is refused leaves nothing behind.
+    refuse_keys_of_another_home(settings.home)
     place.make()
-    settings = _settings(place, host_id)
+    if text:
+        _write_once(place.config, text)
+        settings = Settings.of(place)
     known = initialised(settings.home)
     if encrypt_key and not known:
         ask_at_the_terminal(twice=True)
@@ -74,18 +81,18 @@ def init(
         output.note("Next: edit the settings, then `remediation doctor` and `remediation run`.")
 
 
-def _settings(place: Home, host_id: str | None) -> Settings:
+def _settings(place: Home, host_id: str | None) -> tuple[Settings, str]:
+    """The settings of the home, and what is to be written into its file if there is none yet."""
     from remediation.settings import Settings, new_host_id, template
 
     beside = place.root.parent / place.config.name
-    if not place.config.exists() and not (place.root.name == ".remediation" and beside.exists()):
+    text = ""
+    # Where nobody may look, making the home says so.
+    if not os.path.exists(place.config) and not (place.root.name == ".remediation" and os.path.exists(beside)):
         text = template(new_host_id() if host_id is None else host_id)
-        # Refused here if `host_id` can't be one, before anything is written.
-        _agree(Settings.parse(text, place.config, home=place.root), host_id)
-        _write_once(place.config, text)
-    settings = Settings.of(place)
+    settings = Settings.parse(text, place.config, home=place.root) if text else Settings.of(place)
     _agree(settings, host_id)
-    return settings
+    return settings, text
 
 
 def _agree(settings: Settings, host_id: str | None) -> None:

@@ -129,6 +129,11 @@ class Home:
         return self.keys / "signing.vkey"
 
     @property
+    def keys_owner(self) -> Path:
+        """The path of the home to which the keys' folder belongs: found by the host's id, it could be another's."""
+        return self.keys / "home"
+
+    @property
     def anchors(self) -> Path:
         """What the anchors were given, and which of them fail, by the host's own word: a cache."""
         return self.root / "anchors.json"
