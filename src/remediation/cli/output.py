@@ -102,7 +102,8 @@ def say_facts(facts: Mapping[str, Any]) -> None:
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, nothing: str) -> None:
     """
-    Print a table: drawn on a terminal, else columns separated by at least two spaces.
+    Print a table: columns separated by at least two spaces. On a terminal, they are made to fit (`remediation.cli.tables`), or else each
+    row becomes a record, one ``name: value`` a line.
 
     Args:
         columns: Their names.
@@ -155,18 +156,26 @@ def flush() -> None:
 
 
 def _draw(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(columns):
-        # What is copied into the next command stays in one piece.
-        table.add_column(name, overflow="fold", no_wrap=index == 0)
-    for row in cells:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    _guarded(lambda: Console(file=sys.stdout, highlight=False).print(table))
+    from remediation.cli import tables
+
+    console = Console(file=sys.stdout, highlight=False)
+    rows = [[Text(cell, style=_STYLES.get(cell.partition(",")[0], "")) for cell in row] for row in cells]
+    widths = tables.widths(columns, cells, console.width)
+    if widths is not None:
+        _guarded(lambda: console.print(tables.drawn(columns, rows, widths)))
+        return
+    names = max(len(name) for name in columns)
+    for number, row in enumerate(rows):
+        if number:
+            _guarded(console.print)
+        for name, cell in zip(columns, row, strict=True):
+            if cell:
+                line = Text.assemble((f"{name}:".ljust(names + 2), "bold"), cell)
+                # In full, and in one piece for whoever copies it: a terminal breaks lines by itself.
+                _guarded(lambda line=line: console.print(line, soft_wrap=True))
 
 
 def _write(stream: TextIO | None, text: str) -> None:
