@@ -229,7 +229,7 @@ def test_the_tests_of_the_example_pass(packages: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "9 passed" in ran.stdout
+    assert "10 passed" in ran.stdout
 
 
 def test_the_example_ships_with_the_proposal_that_it_descends_from() -> None:

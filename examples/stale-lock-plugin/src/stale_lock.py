@@ -34,6 +34,8 @@ class StaleLockFile(Runbook):
 
     async def precondition(self, ctx: RemediationContext) -> Finding:
         lock = ctx.subject_path()  # inside the allowed roots, or the runbook declines
+        if not await ctx.exists(lock):
+            return Finding.declined("the lock is gone")
         pid = parse_pid(await ctx.read_text(lock))
         if pid is None:
             return Finding.declined("not a pid file")

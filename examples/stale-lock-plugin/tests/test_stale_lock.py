@@ -56,6 +56,13 @@ async def test_a_file_without_a_process_id_is_left_alone(tmp_path: Path, lock: P
     assert lock.exists()
 
 
+async def test_a_lock_that_is_gone_by_the_time_somebody_looks_is_nothing_to_do(tmp_path: Path, lock: Path) -> None:
+    incident = await reported(tmp_path, lock)
+    assert incident.status == "escalated"
+    assert "the lock is gone" in incident.reason
+    assert "FileNotFoundError" not in incident.reason
+
+
 @pytest.mark.parametrize("text", ["", "-1", "12 34", "9" * 5000, "\uff11\uff12"], ids=range(5))
 def test_what_is_no_process_id(text: str) -> None:
     assert stale_lock.parse_pid(text) is None
