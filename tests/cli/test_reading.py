@@ -17,6 +17,7 @@ from tests.support.written_journal import WrittenJournal, remediation
 from remediation.cli import reading
 from remediation.core.state import HostState
 from remediation.journal.snapshot import Snapshot, SnapshotFile, schema
+from remediation.model import entries
 from remediation.model.entries import PauseStarted
 
 
@@ -44,9 +45,8 @@ def test_incidents_are_listed_newest_first(written: WrittenJournal) -> None:
 def test_incidents_as_json_have_every_field_of_the_contract(written: WrittenJournal) -> None:
     ran = remediation("incidents", *home(written), "--json")
     newest, oldest = json.loads(ran.out)
-    assert set(newest) == set(
-        "id code subsystem subject severity status phase held dirty withheld runbook attempts reports opened_at settled_at reason".split()
-    )
+    fields = "id code subsystem subject severity status phase held dirty withheld runbook attempts reports opened_at settled_at"
+    assert set(newest) == {*fields.split(), "reason", "waits_for", "waits_until"}
     assert (newest["status"], newest["held"], newest["runbook"]) == ("escalated", True, None)
     assert (oldest["status"], oldest["runbook"], oldest["attempts"]) == ("resolved", "stale-lock-file", 1)
 
@@ -64,6 +64,24 @@ def test_incidents_as_json_have_every_field_of_the_contract(written: WrittenJour
 def test_incidents_are_filtered(options: list[str], ids: list[str], written: WrittenJournal) -> None:
     found = json.loads(remediation("incidents", *home(written), "--json", *options).out)
     assert [item["id"] for item in found] == [stories.incident_id(name) for name in ids]
+
+
+def test_an_open_incident_says_what_it_waits_for_and_until_when(written: WrittenJournal) -> None:
+    waiting = entries.IncidentWaiting(until=stories.SEEN, why="cooldown", reason="the subject was changed a short while ago")
+    written.write(stories.stream("00000003"), [stories.reported(), stories.opened("stale-lock-file"), waiting])
+    (line,) = [line for line in remediation("incidents", *home(written)).out.splitlines() if "open" in line]
+    assert "open, waiting: cooldown until 2023-11-14T22:13:20Z" in line
+    newest = remediation("incidents", *home(written), "--json").json[0]  # type: ignore[index]
+    assert (newest["waits_for"], newest["waits_until"]) == ("cooldown", "2023-11-14T22:13:20.000Z")
+    assert newest["reason"] == "the subject was changed a short while ago"
+
+
+def test_a_report_that_no_host_has_taken_in_is_not_called_unknown(written: WrittenJournal) -> None:
+    id_ = remediation("report", "--code", "X", "--subsystem", "y", "--subject", "z", *home(written)).out.strip()
+    ran = remediation("incident", "show", id_, *home(written))
+    assert (ran.status, "reported, not yet taken in: no host runs" in ran.err) == (1, True)
+    assert "1 report waits in the inbox" in remediation("incidents", *home(written)).err
+    assert "there is no incident" in remediation("incident", "show", "7777", *home(written)).err
 
 
 def test_no_incidents_is_an_empty_answer_and_not_an_error(tmp_path: Path) -> None:

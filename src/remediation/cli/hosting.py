@@ -33,10 +33,9 @@ async def once(boot: RemediatorBootstrap) -> list[dict[str, Any]]:
         begin = await _start(host)
         touched = {record.head.stream async for record in host.journal.read(after=begin, stream="incident/")}
         return [
-            {
-                **incident_document(incident),
-                "waits_until": timestamp(from_epoch_ms(due[incident.id])) if due.get(incident.id) else None,
-            }
+            # When the host would look again, which may be sooner than what was journaled.
+            incident_document(incident)
+            | ({"waits_until": timestamp(from_epoch_ms(due[incident.id]))} if due.get(incident.id) else {})
             for incident in host.incidents()
             if incident.open or incident.stream in touched
         ]

@@ -94,6 +94,9 @@ def incidents(
     if json:
         output.say_json(wanted)
         return
+    if (waiting := len(reading.untaken(place))) and reading.run(reading.running_host(place)) is None:
+        said = "1 report waits" if waiting == 1 else f"{waiting} reports wait"
+        output.note(f"{said} in the inbox, not yet taken in: no host runs; `remediation run` does it, or `remediation run --once`")
     output.say_table(
         ["id", "status", "severity", "code", "subject", "runbook", "opened"],
         [
@@ -114,6 +117,8 @@ def incidents(
 
 def _shown(item: dict[str, object]) -> str:
     marks = [str(item["status"]) if item["status"] != "open" else f"open, {item['phase']}"]
+    if item["waits_for"]:
+        marks[0] += f": {item['waits_for']}" + (f" until {str(item['waits_until'])[:19]}Z" if item["waits_until"] else "")
     marks += [mark for mark in ("held", "dirty") if item[mark]]
     marks += ["plan withheld"] if item["withheld"] else []
     return ", ".join(marks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from remediation.core.incident import Incident, id_of, stream_of
 from remediation.core.state import HostState
 from remediation.errors import RemediationError
 from remediation.journal import JournalReader
+from remediation.journal.inbox import Inbox, Message
 from remediation.model.base import epoch_ms, from_epoch_ms, timestamp
 from remediation.model.entries import HostStarted, HostStopped, Record
 from remediation.settings.home import Home
@@ -133,7 +135,11 @@ async def incident_records(home: Home, id_: str) -> list[Record]:
     async with open_journal(home) as journal:
         records = [record async for record in journal.read(stream=stream_of(id_))] if "-" in id_ else []
         if not records:
-            found = await _meant(journal, id_)
+            try:
+                found = await _meant(journal, id_)
+            except NotFound:
+                await _refuse_untaken(home, id_)
+                raise
             records = [record async for record in journal.read(stream=found)]
     return records
 
@@ -157,13 +163,31 @@ async def _meant(journal: JournalReader, id_: str) -> str:
     return streams[0]
 
 
+async def _refuse_untaken(home: Home, id_: str) -> None:
+    """Say so, if `id_` is a report that lies in the inbox still."""
+    if id_ and any(known.startswith(id_) for known in untaken(home)):
+        if await running_host(home) is not None:
+            raise NotFound(f"{id_} is reported, not yet taken in; the host that runs does that in a moment")
+        raise NotFound(
+            f"{id_} is reported, not yet taken in: no host runs; `remediation run` takes it in, or `remediation run --once`"
+        )
+
+
+def untaken(home: Home) -> list[str]:
+    """The ids of the oldest reports that lie in the inbox, a thousand at most; none if this user may not look into it."""
+    with contextlib.suppress(RemediationError):
+        found = Inbox(home.inbox).messages(limit=1000)
+        return [message.id for message in found if isinstance(message, Message) and message.kind == "report"]
+    return []
+
+
 def _begins(id_: str, beginning: str) -> bool:
     return id_.startswith(beginning) or id_.rpartition("-")[2].startswith(beginning)
 
 
 def incident_document(incident: Incident) -> dict[str, Any]:
     """One incident of ``incidents --json``."""
-    event = incident.event
+    event, wait = incident.event, incident.wait if incident.open else None
     return {
         "id": incident.id,
         "code": event.code,
@@ -180,7 +204,9 @@ def incident_document(incident: Incident) -> dict[str, Any]:
         "reports": incident.reports,
         "opened_at": _moment(incident.opened_at),
         "settled_at": _moment(incident.settled_at) if incident.settled_at else None,
-        "reason": incident.reason,
+        "reason": incident.reason or (wait.reason if wait is not None else ""),
+        "waits_for": wait.why if wait is not None else None,
+        "waits_until": _moment(wait.until) if wait is not None and wait.until else None,
     }
 
 

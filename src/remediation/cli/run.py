@@ -81,7 +81,15 @@ def _show(incidents: list[dict[str, Any]], json: bool) -> None:
         output.say_json(incidents)
         return
     rows = [
-        [item["id"], item["status"], item["severity"], item["code"], item["subject"], item["runbook"], item["reason"]]
+        [item["id"], item["status"], item["severity"], item["code"], item["subject"], item["runbook"], _why(item)]
         for item in incidents
     ]
     output.say_table(["id", "status", "severity", "code", "subject", "runbook", "reason"], rows, nothing="nothing to do")
+
+
+def _why(item: dict[str, Any]) -> str:
+    """Why it ended so, or what it waits for and until when."""
+    if item["status"] != "open":
+        return str(item["reason"])
+    until = f"waits until {item['waits_until'][:19]}Z" if item["waits_until"] else "waits"
+    return f"{until}: {item['reason']}" if item["reason"] else until
