@@ -93,6 +93,59 @@ def test_an_open_incident_tells_what_it_waits_for() -> None:
     assert "changed a short while ago" in told["todo"][0]
 
 
+def test_a_plan_that_was_withheld_begins_with_why_and_with_what_lets_it_go() -> None:
+    reason = "stale-lock-file is registered; to let it act, `remediation runbooks promote stale-lock-file`"
+    told = document(
+        [
+            stories.reported(),
+            stories.opened("stale-lock-file"),
+            stories.planned(decision="observe", reason=reason),
+            entries.AttemptFinished(attempt="at1", runbook="stale-lock-file", outcome="withheld", reason=reason),
+            stories.settled("escalated", reason, held=True, actions=("Look at the lock",)),
+        ]
+    )
+    assert told["todo"][0] == f"Its plan was not applied: {reason}"
+    assert told["todo"][1] == "Look at the lock"
+
+
+def test_a_plan_for_which_nobody_may_consent_tells_where_people_are_named() -> None:
+    told = document(
+        [
+            stories.reported(),
+            stories.opened("stale-lock-file"),
+            stories.planned(decision="ask", reason="a person approves each plan"),
+            entries.AttemptFinished(
+                attempt="at1", runbook="stale-lock-file", outcome="withheld", reason="nobody may consent: name people's keys"
+            ),
+            stories.settled("escalated", "nobody may consent", held=True),
+        ]
+    )
+    assert told["todo"][0] == (
+        "Its plan was not applied: nobody may consent: name people's keys; then restart the host, and reopen the incident"
+    )
+
+
+def test_a_plan_that_waits_for_consent_tells_how_to_give_it() -> None:
+    told = document(
+        [
+            stories.reported(),
+            stories.opened("stale-lock-file"),
+            stories.planned(decision="ask", reason="a person approves each plan"),
+            entries.ApprovalRequested(
+                approval_id="ap1",
+                attempt="at1",
+                runbook="stale-lock-file",
+                code_digest="",
+                plan_digest="d" * 64,
+                not_after=stories.SEEN,
+            ),
+            entries.IncidentWaiting(until=stories.SEEN, why="approval", reason="a person must consent", attempt="at1"),
+        ]
+    )
+    assert "until 2023-11-14T22:13:20.000Z" in told["todo"][0]
+    assert "`remediation approvals show ap1`, then `remediation approve ap1`" in told["todo"][0]
+
+
 def test_a_failed_attempt_tells_what_was_taken_back_and_what_could_not_be() -> None:
     one, two = stories.planned_effect("at1:0:0"), stories.planned_effect("at1:0:1", line="write /srv/app/b")
     told = document(
@@ -126,6 +179,24 @@ def test_an_uncertain_effect_is_left_for_a_person_to_find_out() -> None:
     )
     assert told["attempts"][0]["stages"][0]["plan"]["effects"][0]["outcome"] == "uncertain"
     assert "delete /srv/app/job.lock" in told["todo"][0]
+
+
+def test_an_effect_that_is_journaled_after_its_successor_says_that_it_was_done_before_it() -> None:
+    one, two = stories.planned_effect("at1:0:0"), stories.planned_effect("at1:0:1", line="rerun the job")
+    told = document(
+        [
+            stories.reported(),
+            stories.opened("stale-lock-file"),
+            stories.planned(one, two),
+            entries.EffectStarted(attempt="at1", key="at1:0:1"),
+            entries.EffectApplied(attempt="at1", receipt=stories.receipt("at1:0:1")),
+            stories.finished(receipts=(stories.receipt(), stories.receipt("at1:0:1"))),
+            stories.settled(),
+        ]
+    )
+    applied = [moment["text"] for moment in told["timeline"] if moment["text"].startswith("applied")]
+    when = "done at 2023-11-14T22:13:21.000Z, before what the plan has after it; journaled with its stage"
+    assert applied == ["applied: rerun the job", f"applied: delete /srv/app/job.lock ({when})"]
 
 
 def test_several_stages_and_attempts_are_told_apart() -> None:

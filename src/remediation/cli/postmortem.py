@@ -218,10 +218,19 @@ class _Telling:
 
     def _receive(self, receipts: Sequence[Receipt]) -> list[str]:
         self.story.receive(receipts)
-        # Effects of class *once* have an entry of their own, and stand in that of their stage again.
-        new = [receipt for receipt in receipts if (receipt.key, receipt.outcome) not in self._told]
-        self._told |= {(receipt.key, receipt.outcome) for receipt in new}
-        return [because(f"{receipt.outcome}: {self.story.effect(receipt.key)['line']}", receipt.error) for receipt in new]
+        # Effects of class *once* have an entry of their own, at once; in that of their stage they stand again, with those that don't.
+        told = [(receipt.key, receipt.outcome) in self._told for receipt in receipts]
+        self._told |= {(receipt.key, receipt.outcome) for receipt in receipts}
+        lines = []
+        for number, receipt in enumerate(receipts):
+            if told[number]:
+                continue
+            line = f"{receipt.outcome}: {self.story.effect(receipt.key)['line']}"
+            if any(told[number:]):
+                at = f"at {moment(receipt.at)}, " if receipt.at else ""
+                line += f" (done {at}before what the plan has after it; journaled with its stage)"
+            lines.append(because(line, receipt.error))
+        return lines
 
     @take.register
     def _(self, entry: entries.ApprovalRequested) -> list[str]:

@@ -142,9 +142,34 @@ class Story:
             "timeline": self.timeline,
         }
 
+    def _lets_it_go(self) -> list[str]:
+        """Why the newest plan was not applied, and what lets it be: before any advice of its runbook, which can't know that."""
+        attempt = next(reversed(self.attempts.values()), None)
+        if attempt is None or not attempt["stages"]:
+            return []
+        waiting = self.waiting if self.facts["status"] == "open" else None
+        if waiting is not None and waiting["why"] == "approval" and attempt["approvals"]:
+            id_ = attempt["approvals"][-1]["approval_id"]
+            until = f" until {waiting['until']}" if waiting["until"] else ""
+            how = f"`remediation approvals show {id_}`, then `remediation approve {id_}` or `remediation deny {id_}`"
+            return [f"Its plan waits for a person's consent{until}: look at it with {how}"]
+        if not self.facts["held"] or attempt["outcome"] != "withheld":
+            return []
+        gate = attempt["stages"][-1]["gate"]
+        rows = {(reason["row"], reason["decision"]) for reason in gate["reasons"]}
+        said = [f"Its plan was not applied: {attempt['reason']}"]
+        if ("profile", "observe") in rows:
+            said.append('to let the host act, set [gate] profile = "supervised" or a wider one')
+        if gate["decision"] == "observe" and any(decision == "ask" for _, decision in rows):
+            said.append("it then asks for a person's consent: [approvals] allowed_signers names those who may give it")
+        if gate["decision"] == "ask" and not attempt["approvals"]:
+            said.append("then restart the host, and reopen the incident")
+        return ["; ".join(said)]
+
     def _todo(self) -> list[str]:
         id_ = self.facts["id"]
-        todo = list(self.outcome["actions"])
+        first = self._lets_it_go()
+        todo = [*first, *self.outcome["actions"]]
         for effect in self.effects.values():
             if effect["outcome"] == "uncertain":
                 todo.append(f"Find out whether this happened, nobody else can: {effect['line']}")
@@ -155,6 +180,7 @@ class Story:
                 f"Nothing acts on it until a person says so: `remediation incident close {id_}` once it is mended, "
                 f"`remediation incident reopen {id_}` to let the runbooks try again"
             )
-        elif self.facts["status"] == "open" and self.waiting is not None:
-            todo.append(f"It waits: {self.waiting['reason']}")
+        elif self.facts["status"] == "open" and self.waiting is not None and not first:
+            until = f" (until {self.waiting['until']})" if self.waiting["until"] else ""
+            todo.append(f"It waits{until}: {self.waiting['reason']}")
         return todo
