@@ -171,3 +171,12 @@ def test_what_the_terminal_can_not_show_is_escaped(tmp_path: Path) -> None:
     ran = remediation("incidents", "--home", str(journal.home.root), env={"PYTHONIOENCODING": "ascii"}.items())
     assert ran.status == 0, ran.err
     assert "B\\xfcro" in ran.out
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_home_is_wrong_use_and_not_the_working_directory(value: str, place: str, tmp_path: Path) -> None:
+    line = ["--home", value, "init"] if place == "before" else ["init", "--home", value]
+    ran = remediation(*line, cwd=tmp_path, env=[("XDG_STATE_HOME", str(tmp_path / "state"))])
+    assert (ran.status, "--home: it is empty" in ran.err) == (2, True)
+    assert not list(tmp_path.iterdir())

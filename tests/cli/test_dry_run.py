@@ -65,6 +65,12 @@ def test_where_nothing_would_be_done_it_ends_with_1(text: str, code: str, profil
     assert list(place.temporary.iterdir()) == []
 
 
+def test_a_code_in_other_letters_is_answered_with_the_one_that_is_meant(place: CommandHome) -> None:
+    ran = place.report(place.break_file(), "--dry-run", code="broken")
+    assert (ran.status, "no runbook handles broken; did you mean BROKEN?" in ran.out) == (1, True)
+    assert "did you mean" not in place.report(place.break_file(), "--dry-run", code="OTHER").out
+
+
 def test_it_needs_no_key_and_no_journal(place: CommandHome) -> None:
     subject = place.break_file()
     for path in (place.keys / "signing.key", place.home / "journal.sqlite3"):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -89,6 +90,25 @@ def test_once_with_nothing_to_do_says_so(place: Place) -> None:
 def test_once_with_json_logs_json(place: Place) -> None:
     for line in place("run", "--once", "--json").err.splitlines():
         assert json.loads(line)["event"]
+
+
+def test_the_log_on_a_terminal_has_no_colours_if_they_are_not_wanted(place: Place) -> None:
+    shown = {}
+    for no_color in ("", "1"):
+        screen, end = pty.openpty()
+        environment = {**os.environ, **dict(place.env), "TERM": "xterm", "NO_COLOR": no_color}
+        command = [sys.executable, "-m", "remediation", "run", "--once", "--home", str(place.home)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end, env=environment)
+        os.close(end)
+        shown[no_color] = b""
+        with contextlib.suppress(OSError):
+            while chunk := os.read(screen, 4096):
+                shown[no_color] += chunk
+        os.close(screen)
+        assert process.wait(timeout=20) == 0
+    assert b"ready" in shown["1"]
+    assert b"\x1b[" not in shown["1"]
+    assert b"\x1b[" in shown[""]
 
 
 def test_a_host_takes_reports_in_until_sigterm(place: Place) -> None:

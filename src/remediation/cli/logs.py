@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
@@ -14,8 +15,8 @@ from remediation.model.text import printable
 
 def configure(stream: TextIO, *, json: bool, redactor: Callable[[], Redactor] = Redactor, level: str = "info") -> None:
     """
-    Send the package's log from `level` on to `stream`: JSON lines if asked for, else ``time level event key=value …``; coloured on a
-    terminal.
+    Send the package's log from `level` on to `stream`: JSON lines if asked for, else ``time level event key=value …``; on a terminal
+    aligned, and coloured unless ``NO_COLOR`` forbids it.
 
     Secrets are masked by what `redactor` returns, which is asked for each line: a host learns of more while it starts.
     """
@@ -23,7 +24,9 @@ def configure(stream: TextIO, *, json: bool, redactor: Callable[[], Redactor] = 
     if json:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=True)
     elif is_terminal(stream):
-        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        # https://no-color.org: any value but an empty one.
+        colors = not os.environ.get("NO_COLOR")
+        renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
     else:
         renderer = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     structlog.configure(

@@ -14,6 +14,9 @@ _HOME = "remediation.home"
 def _remember(context: typer.Context, value: str | None) -> str | None:
     """``--home`` counts wherever it stands on the line; the innermost one wins."""
     if value is not None:
+        if not value.strip():
+            # Most likely a variable that is not set: the working directory is not what was meant.
+            raise typer.BadParameter("it is empty; name a folder, or leave the option out", ctx=context, param_hint="--home")
         context.meta[_HOME] = value
     found: str | None = context.meta.get(_HOME)
     return found

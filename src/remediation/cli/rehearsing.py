@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from remediation.bootstrap.rehearsing import find, open_stage
 from remediation.cli import output, patient_loop, rehearsal_story, showing
 from remediation.cli.logs import configure
+from remediation.engine.registry import Registry
 from remediation.model.events import DegradationEvent
 from remediation.settings import Settings
 from remediation.settings.home import Home
@@ -23,7 +24,8 @@ def dry_run(home: Home, event: DegradationEvent, *, json: bool) -> NoReturn:
     async def rehearse() -> tuple[dict[str, Any], bool]:
         async with open_stage(settings) as stage:
             rehearsal = await stage.rehearse(event)
-            told = rehearsal_story.document(rehearsal, settings.gate.profile, stage.notes)
+            notes = [*stage.notes, *_meant(event.code, stage.registry)]
+            told = rehearsal_story.document(rehearsal, settings.gate.profile, notes)
             return told, bool(stage.stuck)
 
     told, stuck = _run(rehearse())
@@ -52,6 +54,13 @@ def replay(home: Home, runbook: str, *, since: datetime, until: datetime | None,
     else:
         showing.say(rehearsal_story.replay_parts(told))
     _end(output.ExitCode.OK if told["results"]["planned"] else output.ExitCode.NO, stuck=stuck)
+
+
+def _meant(code: str, registry: Registry) -> list[str]:
+    """The code that a runbook handles, and that is `code` but for the case of its letters."""
+    known = {item.code for spec in registry.specs.values() for item in spec.handles}
+    near = sorted(each for each in known if each.casefold() == code.casefold())
+    return [f"no runbook handles {code}; did you mean {near[0]}?"] if near and code not in known else []
 
 
 def _run(work: Coroutine[Any, Any, tuple[dict[str, Any], bool]]) -> tuple[dict[str, Any], bool]:
