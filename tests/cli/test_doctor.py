@@ -53,6 +53,51 @@ def test_no_home_is_a_problem_that_says_how_to_make_one(tmp_path: Path) -> None:
     assert "init" in ran.out
 
 
+def test_jobs_that_can_not_run_are_told_with_what_is_missing(written: WrittenJournal) -> None:
+    configure(
+        written,
+        """
+[[jobs]]
+name = "fine"
+command = ["sh", "-c", "true"]
+every = "1h"
+[[jobs]]
+name = "typo"
+command = ["no-such-program"]
+every = "1h"
+[[jobs]]
+name = "moved"
+command = ["sh"]
+cwd = "nowhere"
+every = "1h"
+[[jobs]]
+name = "script"
+command = ["./build.sh"]
+every = "1h"
+""",
+    )
+    said = [finding["message"] for finding in findings(written, "sentinels")]
+    assert [text.partition(":")[0] for text in said] == [f"the job {name} can't run" for name in ("typo", "moved", "script")]
+    assert "no-such-program" in said[0]
+    assert str(written.home.root / "nowhere") in said[1]
+    script = written.home.root / "build.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o700)
+    assert len(findings(written, "sentinels")) == 2
+
+
+def test_a_database_and_backups_that_are_not_there_are_told(written: WrittenJournal) -> None:
+    configure(written, '\n[[sentinels.sqlite]]\npath = "app.db"\nbackups = ["backups/app-*.db"]\n')
+    first, second = (finding["message"] for finding in findings(written, "sentinels"))
+    assert f"the database {written.home.root / 'app.db'} is not there" in first
+    assert "matches backups/app-*.db" in second
+    assert doctor(written).status == 0
+    (written.home.root / "backups").mkdir()
+    for name in ("app.db", "backups/app-1.db"):
+        (written.home.root / name).write_text("x")
+    assert findings(written, "sentinels") == []
+
+
 def test_a_home_that_others_can_read_is_told(written: WrittenJournal) -> None:
     written.home.root.chmod(0o755)
     (finding,) = findings(written, "home")

@@ -21,6 +21,7 @@ from remediation.bootstrap.strangers import strangers
 from remediation.cli import reading
 from remediation.cli.anchor_checks import look_at_anchors
 from remediation.cli.consent_checks import look_at_requests, look_at_signers
+from remediation.cli.sentinel_checks import look_at_sentinels
 from remediation.coordination.lock_file import holders
 from remediation.coordination.machine_lock import FILE
 from remediation.core.state import HostState
@@ -205,6 +206,8 @@ def _plugins(settings: Settings) -> Generator[Finding, None, set[str]]:
         yield Finding("ok", "sentinels", ", ".join(sorted(sentinel.name for sentinel in sentinels)))
     else:
         yield Finding("ok", "sentinels", "none are configured: incidents come from reports only")
+    for message, mend in look_at_sentinels(sentinels, settings.base):
+        yield Finding("warning", "sentinels", message, mend)
     return {kind.spec.id for kind, _ in plugins.runbooks() if hasattr(kind, "spec")}
 
 
