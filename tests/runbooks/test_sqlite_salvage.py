@@ -216,6 +216,25 @@ def test_a_lost_header_is_replaced(page_size: int, encoding: str, tmp_path: Path
     assert contents(target) == before
 
 
+def test_a_damaged_tree_does_not_make_a_wrong_page_size_look_right(tmp_path: Path) -> None:
+    """With twice the size, both tables would seem to be there, with rows of each other's pages."""
+    path = built(tmp_path / "app.db", "CREATE TABLE one (id INTEGER PRIMARY KEY, v); CREATE TABLE two (id INTEGER PRIMARY KEY, v)")
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("BEGIN")
+    for index in range(1, 3000):
+        for name in ("one", "two"):
+            database.execute(f"INSERT INTO {name} VALUES (?, ?)", (index, f"{name} {index} " * 12))
+    database.execute("COMMIT")
+    database.close()
+    before = databases.rows(path)
+    databases.overwrite(path, (databases.pages_of(path, "one", kind="interior")[0] - 1) * 4096, bytes(4096))
+    databases.break_header(path)
+    assert copies.mend(str(path), None, None) == {"mended": True, "readable": True, "page_size": 4096}
+    target, _ = walked(path)
+    assert databases.rows(target)["two"] == before["two"]
+    assert set(databases.rows(target)["one"]) <= set(before["one"])
+
+
 def test_what_is_no_header_problem_is_not_mended(tmp_path: Path) -> None:
     good = databases.make(tmp_path / "app.db", orders=10)
     before = good.read_bytes()

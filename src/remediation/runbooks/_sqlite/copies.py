@@ -14,6 +14,7 @@ library only.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 import sqlite3
@@ -21,6 +22,8 @@ import struct
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from remediation.runbooks._sqlite.pages import Pages
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 _PAGE_SIZES = (4096, 1024, 8192, 2048, 512, 16384, 32768, 65536)
@@ -62,7 +65,7 @@ def mend(path: str, page_size: int | None, encoding: str | None) -> dict[str, An
     Make the schema of a copy readable again, if its header is what is wrong.
 
     With a wrong page size, some of the schema may be readable by chance; the right one is that with which most entries refer to pages
-    that are roots of trees.
+    that are intact, or at least begin as the page of a tree does.
     """
     if _roots(path):
         return {"mended": False, "readable": True}
@@ -73,9 +76,9 @@ def mend(path: str, page_size: int | None, encoding: str | None) -> dict[str, An
     for candidate in dict.fromkeys([page_size, *_PAGE_SIZES]):
         if candidate and size >= candidate:
             _put(path, _header(candidate, encoding, wal=os.path.exists(path + "-wal")))
-            scores[candidate] = _trees(path, candidate)
+            scores[candidate] = _trees(path)
     best = max(scores, key=lambda candidate: scores[candidate], default=0)
-    if not scores.get(best):
+    if scores.get(best, (0, 0)) == (0, 0):
         _put(path, old)
         return {"mended": False, "readable": False}
     _put(path, _header(best, encoding, wal=os.path.exists(path + "-wal")))
@@ -103,12 +106,14 @@ def _roots(path: str) -> list[int]:
     return found
 
 
-def _trees(path: str, page_size: int) -> int:
-    """How many of them begin as the page of a tree does (file format, section 1.6)."""
-    with open(path, "rb") as file:
-        return sum(
-            os.pread(file.fileno(), 1, (root - 1) * page_size) in (b"\x02", b"\x05", b"\x0a", b"\x0d") for root in _roots(path)
-        )
+def _trees(path: str) -> tuple[int, int]:
+    """How many of them are intact pages of tables, and how many begin as the page of a tree does (file format, section 1.6)."""
+    roots = _roots(path)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        pages = Pages(data)
+        there = [root for root in roots if pages.has(root)]
+        intact = sum(pages.leaf(root) is not None or pages.interior(root) is not None for root in there)
+        return intact, sum(pages.kind(root) in (0x02, 0x05, 0x0A, 0x0D) for root in there)
 
 
 def _header(page_size: int, encoding: str | None, *, wal: bool) -> bytes:
