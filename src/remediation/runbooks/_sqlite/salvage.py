@@ -120,13 +120,21 @@ class Salvager:
         await self._copy(self.damaged(), "work", ("", "-wal", "-journal"))
         mended = await self._mend("work")
         settings = self._settings(header, mended)
-        found = [await self._walk("work", "walked", settings, "a salvage row by row")]
+        unsure = "the header was replaced, and with it the list of free pages" if mended["mended"] else ""
+        found = [await self._walk("work", "walked", settings, "a salvage row by row", unsure=unsure)]
         if not (found[0] and found[0].whole):
             found.append(await self._recover(settings))
             if "-wal" in files and files["-wal"].size:
                 await self._copy(self.damaged(), "main", ("",))
                 await self._mend("main")
-                salvaged = await self._walk("main", "walked-main", settings, "a salvage without the write-ahead log", whole=False)
+                salvaged = await self._walk(
+                    "main",
+                    "walked-main",
+                    settings,
+                    "a salvage without the write-ahead log",
+                    unsure="pages may be older than others without the write-ahead log",
+                    whole=False,
+                )
                 found.append(salvaged)
         for name in ("work", "main"):
             for suffix in SUFFIXES:
@@ -155,14 +163,25 @@ class Salvager:
                 self._notes.append("user_version and application_id were in the header, and are not known")
         return settings
 
-    async def _walk(self, source: str, target: str, settings: dict[str, Any], told: str, *, whole: bool = True) -> Candidate | None:
-        asked = {"source": str(self._folder / source), "target": str(self._folder / target), "settings": settings}
+    async def _walk(
+        self, source: str, target: str, settings: dict[str, Any], told: str, *, unsure: str, whole: bool = True
+    ) -> Candidate | None:
+        asked = {"source": str(self._folder / source), "target": str(self._folder / target), "settings": settings, "unsure": unsure}
         answer = await self._ask("walk", "walk", asked | {"seconds": self._left() * 0.6})
         for table in answer["tables"]:
             if not table["clean"]:
                 self._notes.append(
                     f"{table['name']}: {table['kept']} rows could be read, then: {table['error'] or 'some are damaged'}"
                 )
+        self._notes += [
+            f"{name}: {count} rows lay on pages that only a damaged page referred to, and fit no other table"
+            for name, count in answer["taken"].items()
+            if count
+        ]
+        if answer["left"]:
+            self._notes.append(
+                f"{answer['left']} rows lie on pages that no intact page refers to, and are left out: {answer['left_why']}"
+            )
         if answer["schema_error"]:
             self._notes.append(f"the schema can't be read to its end: {answer['schema_error']}")
         if answer["expired"]:

@@ -5,8 +5,9 @@ Usage: ``python -I -S walk.py walk JSON``; the answer is one JSON object on stan
 only. The damaged database is a copy in scratch; opening it may change it.
 
 Tables are read in the order of their keys. Where reading fails, it goes on from the other end, and by rowid between the two:
-each damaged page costs the rows below it, and no others. Keys must ascend, so that rubbish is not taken for rows. Values are
-copied as they are stored, TEXT that is not UTF-8 too.
+each damaged leaf costs its rows, and no others. What only a damaged page above the leaves referred to is looked for page by page;
+see `unreached`. Keys must ascend, so that rubbish is not taken for rows. Values are copied as they are stored, TEXT that is not UTF-8
+too.
 """
 
 # ruff: noqa: S608 - names of foreign tables can't be parameters; `quoted` quotes them
@@ -14,16 +15,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from remediation.runbooks._sqlite.reading import Outcome, Reader, Table, Text, quoted
+from remediation.runbooks._sqlite.unreached import Column, Survey, Unreached, plant
 
 _BATCH = 500
 _FINDINGS = 100
@@ -32,6 +35,7 @@ _HARMLESS = re.compile(r"ok$|\*\*\* in database|Page \d+:? (is )?never used|max 
 page in the header of an auto-vacuum database may have been one of theirs."""
 _CREATES = re.compile(r"\s*CREATE\s+(TABLE|(UNIQUE\s+)?INDEX|VIEW|TRIGGER)\b", re.IGNORECASE)
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\s+TABLE\b", re.IGNORECASE)
+_ANY = frozenset({"null", "integer", "real", "text", "blob"})
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,14 @@ def main() -> None:
 class Walk:
     """One copy of one database."""
 
-    def __init__(self, source: str, target: str, seconds: float, settings: dict[str, Any]) -> None:
+    def __init__(self, source: str, target: str, seconds: float, settings: dict[str, Any], unsure: str = "") -> None:
         self.path = source
-        self.keyed: list[str] = []
-        """Tables with a rowid."""
+        self.unsure = unsure
+        """Why free pages can't be told from others; empty if they can."""
+        self.tables: dict[str, Table] = {}
+        """How those that could be made again are read."""
+        self.taken: dict[str, int] = {}
+        """Rows of pages that only damaged pages referred to."""
         self.until = time.monotonic() + seconds
         self.settings = settings
         self.problems: list[str] = []
@@ -76,6 +84,7 @@ class Walk:
             self.replant(entries)
         self.target.execute("BEGIN")
         outcomes = [self.table(entry.name, entry.sql) for entry in entries if entry.kind == "table" and _is_ordinary(entry)]
+        unreached = self.unreached(entries, whole)
         self.sequences()
         self.virtual_tables(entries)
         for wanted in ("index", "view", "trigger"):
@@ -93,11 +102,16 @@ class Walk:
             and whole.clean
             and not self.reader.expired
             and all(item.clean and item.read == kept[item.name] for item in outcomes)
+            and not unreached.taken
+            and not unreached.left
         )
         return {
             "tables": [{"name": item.name, "clean": item.clean, "error": item.error, "kept": kept[item.name]} for item in outcomes],
             "schema_error": whole.error,
             "problems": self.problems,
+            "taken": self.taken,
+            "left": unreached.rows,
+            "left_why": unreached.why,
             "expired": self.reader.expired,
             "whole": clean and not self.problems and self.sound(),
         }
@@ -119,7 +133,7 @@ class Walk:
         try:
             database.execute("PRAGMA writable_schema = ON")
             database.execute("DELETE FROM sqlite_master WHERE type <> 'table' OR rootpage = 0 OR rootpage IS NULL")
-            for name in self.keyed:
+            for name in (name for name, table in self.tables.items() if table.key):
                 database.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (f"CREATE TABLE {quoted(name)} (a)", name))
             database.close()
             database = sqlite3.connect(self.path, isolation_level=None)
@@ -212,9 +226,12 @@ class Walk:
         outcome = Outcome(name)
         if not self.create("table", name, sql):
             return Outcome(name, clean=False, error="it could not be made again")
-        table = self.described(name)
-        if table.key:
-            self.keyed.append(name)
+        self.tables[name] = self.described(name)
+        self.copied(self.tables[name], outcome)
+        return outcome
+
+    def copied(self, table: Table, outcome: Outcome) -> None:
+        """Copy the rows that the reader reaches, and that are not there yet."""
         batch: list[list[Any]] = []
         for row in self.reader.rows(table, outcome):
             outcome.read += 1
@@ -222,7 +239,55 @@ class Walk:
             if len(batch) >= _BATCH:
                 self.put(table, batch)
         self.put(table, batch)
-        return outcome
+
+    def unreached(self, entries: Sequence[Entry], whole: Outcome) -> Unreached:
+        """Copy the rows of leaf pages that only damaged pages referred to, where it is certain whose they are."""
+        self.reader.source.close()  # this puts what is in the write-ahead log into the database
+        expired, found = self.reader.expired, Unreached()
+        roots = {entry.name: entry.root for entry in entries if entry.kind == "table" and entry.root > 0}
+        shapes = {name: self.stored(table) for name, table in self.tables.items() if table.key and name in roots}
+        unsure = self.unsure or ("" if whole.clean else "the schema can't be read to its end")
+        try:
+            if not (os.path.exists(f"{self.path}-wal") and os.path.getsize(f"{self.path}-wal")):
+                found = Survey(self.path, roots, shapes, unsure).look(self.until)
+            self.replace_roots(plant(self.path, found.taken))
+        except TimeoutError:
+            expired = True
+        except (OSError, ValueError, sqlite3.Error) as error:
+            found = Unreached(why=str(error))
+        self.reader = Reader(self.path, self.until)
+        self.reader.expired = expired
+        for name in found.taken:
+            before = self.count(name)
+            self.copied(self.tables[name], Outcome(name))
+            self.taken[name] = self.count(name) - before
+        return found
+
+    def replace_roots(self, roots: Mapping[str, int]) -> None:
+        """Have the copy's schema refer to other trees."""
+        if roots:
+            database = sqlite3.connect(self.path, isolation_level=None)
+            try:
+                database.execute("PRAGMA writable_schema = ON")
+                for name, root in roots.items():
+                    database.execute("UPDATE sqlite_master SET rootpage = ? WHERE type = 'table' AND name = ?", (root, name))
+            finally:
+                database.close()
+
+    def stored(self, table: Table) -> list[Column]:
+        """What may lie in a row of a table: a rowid that has a name is stored as NULL, and TEXT columns hold no numbers."""
+        columns = []
+        for _, name, kind, required, default, primary, hidden in self.target.execute(f"PRAGMA table_xinfo({quoted(table.name)})"):
+            if hidden not in (0, 3):
+                continue  # generated as it is read
+            text = "INT" not in kind.upper() and any(part in kind.upper() for part in ("CHAR", "CLOB", "TEXT"))
+            classes = _ANY - {"integer", "real"} if text else _ANY
+            if hidden == 0 and name not in table.columns:
+                classes = frozenset({"null"})
+            elif required:
+                classes -= {"null"}
+            columns.append(Column(classes, optional=not primary and not hidden and not (required and default is None)))
+        return columns
 
     def described(self, name: str) -> Table:
         """How the new table is built; generated columns are left out, they come of themselves."""
