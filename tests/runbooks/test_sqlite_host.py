@@ -8,21 +8,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support import sqlite_databases as databases
 
 from remediation.bootstrap import Host, RemediatorBootstrap, initialise
 from remediation.core.incident import Attempt, Incident
+from remediation.keys.ssh import sign
 from remediation.settings import Settings
 
 
 @asynccontextmanager
-async def host(base: Path, *, profile: str = "autonomous", options: str = "", controls: object = None) -> AsyncIterator[Host]:
+async def host(
+    base: Path, *, profile: str = "autonomous", options: str = "", controls: object = None, more: str = ""
+) -> AsyncIterator[Host]:
     """A host that watches ``data/app.db`` every second; its roots are what the sentinel watches."""
     file = base / "remediation.toml"
     file.write_text(
         f'[host]\nid = "test"\n[gate]\nprofile = "{profile}"\n[keys]\ndir = {json.dumps(str(base / "keys"))}\n'
         f'[runbooks."sqlite-corruption"]\nstate = "live"\n{options}'
-        '[[sentinels.sqlite]]\npath = "data/app.db"\nevery = "1s"\nbackups = ["data/backups/*.db"]\n'
+        '[[sentinels.sqlite]]\npath = "data/app.db"\nevery = "1s"\nbackups = ["data/backups/*.db"]\n' + more
     )
     settings = Settings.load(file, home=base / "home")
     initialise(settings)
@@ -83,6 +88,25 @@ async def test_losing_rows_waits_for_a_person(tmp_path: Path) -> None:
         assert (attempt.acted, attempt.plan.tags) == (False, ("data-loss",))
         assert "of orders" in attempt.plan.loses
         assert databases.sides(path) == before
+
+
+async def test_a_loss_that_a_person_consented_to_is_told_once(tmp_path: Path) -> None:
+    path = databases.make(tmp_path / "data" / "app.db")
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    (tmp_path / "signers").write_text(f'alice namespaces="remediation-approval" {public}\n')
+    async with host(tmp_path, more='[approvals]\nallowed_signers = "signers"\n') as running:
+        await watched(tmp_path)
+        databases.zero_leaf(path, "orders", 3)
+        deadline = time.monotonic() + 60
+        while not (asked := list(running.approvals.pending())):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        document = running.approvals.document(asked[0].approval.id, decision="approve", approver="alice")
+        await running.approvals.answer(document, sign(document, key, "remediation-approval"))
+        incident = await settled(running)
+    assert incident.status.value == "resolved", incident.reason
+    assert incident.reason.count("lost: rows of the damaged pages") == 1
 
 
 async def test_a_host_that_uses_the_database_itself_is_quiesced_and_resumed(tmp_path: Path) -> None:

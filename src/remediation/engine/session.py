@@ -186,7 +186,7 @@ class Session:
         )
         if outcome == "healed":
             lost = "; ".join(plan.loses for plan in attempt.plans if plan.loses)
-            text = (reason or f"{attempt.runbook} healed it") + (f" (lost: {lost})" if lost else "")
+            text = (reason or f"{attempt.runbook} healed it") + (f" (lost: {lost})" if lost and lost not in reason else "")
             self.case.note(finished)
             await self.case.commit(progress.settlement(self.case.incident, Status.RESOLVED, text), before=self.used())
         else:
