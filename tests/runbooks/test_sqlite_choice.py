@@ -78,6 +78,16 @@ def test_a_backup_is_lossless_only_if_everything_shows_it() -> None:
     assert not choose(None, current, [], before).lossless
 
 
+def test_what_a_backup_loses_is_not_claimed_to_be_known() -> None:
+    inside = [difference("a", 5, 9, 0, 4, 0)]
+    unknown = choose(salvage({"a": 5}), backup({"a": 9}), inside, LastGood(at=1, rows={"a": 9}))
+    assert unknown.loses.startswith("possibly what was changed since the backup of 1970-01-01T00:00:00")
+    assert unknown.loses.endswith(": it can't be shown that nothing was changed since")
+    known = choose(salvage({"a": 5}), backup({"a": 9}), [difference("a", 5, 9, 2, 6, 0)], NOTHING)
+    assert known.loses.endswith(", at least 2 rows")
+    assert any("not known to be that of the damaged database" in line for line in unknown.lines)
+
+
 def test_a_loss_is_told_by_the_best_that_is_known() -> None:
     damaged = salvage({"a": 5, "b": 7}, unattributed=3)
     known = choose(damaged, None, [], LastGood(at=1, rows={"a": 9, "b": 7}))

@@ -240,6 +240,24 @@ async def test_a_backup_is_lossless_only_if_nothing_was_committed_since(world: E
     assert databases.counts(path) == good["rows"]
 
 
+async def test_a_backup_that_sqlite_made_is_not_lossless_and_the_plan_says_why(world: EffectWorld) -> None:
+    path = databases.make(world.root / "app.db")
+    good = last_good(path)
+    (path.parent / "backups").mkdir()
+    database, copy = sqlite3.connect(path), sqlite3.connect(path.parent / "backups" / "app-1.db")
+    database.backup(copy)
+    copy.close()
+    database.close()
+    databases.zero_leaf(path, "orders", 20)
+    heal = Heal(world, report(path, **with_backups(path, good)))
+    await heal.decide()
+    plan = await heal.plan()
+    assert plan.summary.startswith("chosen: the backup")
+    assert "a backup that SQLite made has one of its own" in plan.summary
+    assert "at least 4" in plan.loses or plan.loses.endswith("it can't be shown that nothing was changed since")
+    assert plan.tags == ("data-loss",)
+
+
 async def test_an_update_since_the_backup_is_never_taken_for_nothing(world: EffectWorld) -> None:
     path = databases.make(world.root / "app.db")
     good = last_good(path)
@@ -276,7 +294,7 @@ async def test_the_newest_good_backup_of_this_database_is_found(world: EffectWor
     heal = Heal(world, report(path, **with_backups(path)))
     finding = await heal.decide()
     told = "\n".join(finding.evidence)
-    assert f"taken: the backup {wanted} of" in told
+    assert f"chosen: the backup {wanted} of" in told
     assert "damaged.db of" in told
     assert "belongs to another application (99, not 4711)" in told
     assert "stranger.db" in told
@@ -345,7 +363,7 @@ async def test_backups_named_for_all_databases_must_prove_that_they_are_of_this_
     options = {"backups": [str(path.parent / "backups" / "app-*.db")]}
     databases.zero_leaf(path, "orders", *range(20, 60))
     heal = Heal(world, report(path), options=options, provenance=Provenance.EXPLICIT)
-    assert any("taken: the backup" in line for line in (await heal.decide()).evidence)
+    assert any("chosen: the backup" in line for line in (await heal.decide()).evidence)
     shutil.rmtree(heal.scratch)
     databases.overwrite(path, 100, bytes(200_000))
     heal = Heal(world, report(path), options=options, provenance=Provenance.EXPLICIT)

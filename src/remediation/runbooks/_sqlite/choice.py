@@ -108,10 +108,10 @@ def _goes_first(salvage: Candidate, backup: Candidate) -> bool:
 def _of_salvage(salvage: Candidate, backup: Candidate | None, differences: Sequence[Difference], before: LastGood) -> Choice:
     short = _short(salvage.rows, before.rows)
     lost = sum(short.values())
-    lines = [f"taken: {salvage.told}, {amount(salvage)}", *salvage.notes]
+    lines = [f"chosen: {salvage.told}, {amount(salvage)}", *salvage.notes]
     lines += [f"{name}: {salvage.rows.get(name, 0)} of the {before.rows[name]} rows at the last good check" for name in short]
     if backup is not None:
-        lines.append(f"left: {backup.told}, {backup.total} rows")
+        lines.append(f"not chosen: {backup.told}, {backup.total} rows")
         for item in differences:
             if item.only_right or (item.only_right is None and item.right):
                 count = item.only_right if item.only_right is not None else f"up to {item.right}"
@@ -131,27 +131,27 @@ def _of_backup(backup: Candidate, salvage: Candidate | None, differences: Sequen
     newer = {item.name: item.only_left for item in differences if item.only_left}
     differ = {item.name: item.differ for item in differences if item.differ}
     contained = salvage is not None and all(item.told for item in differences) and not newer and not differ
-    lines = [f"taken: {backup.told}, {amount(backup)}", *backup.notes]
+    lines = [f"chosen: {backup.told}, {amount(backup)}", *backup.notes]
     if salvage is None:
         lines.append("nothing could be salvaged from the damaged database")
     else:
-        lines.append(f"left: {salvage.told}, {salvage.total} rows")
+        lines.append(f"not chosen: {salvage.told}, {salvage.total} rows")
     lines += [f"{name}: {count} rows of the damaged database are not in the backup" for name, count in newer.items()]
     lines += [f"{name}: {count} rows of the damaged database are different there" for name, count in differ.items()]
     lines += [f"{name}: {backup.rows.get(name, 0)} of the {before.rows[name]} rows at the last good check" for name in short]
     if backup.unchanged_since and contained and not short:
         lines.append("its change counter is that of the damaged database: nothing was committed since it was made")
         return Choice(chosen=backup, lossless=True, lost=0, loses="", lines=_bounded(lines))
+    if not backup.unchanged_since:
+        lines.append(
+            "its change counter is not known to be that of the damaged database; a backup that SQLite made has one of its own"
+        )
     lost = max(sum(newer.values()) + sum(differ.values()), sum(short.values()))
     at = f" {from_epoch_ms(backup.made_at).isoformat(timespec='seconds')}" if backup.made_at else ""
-    known = f" (at least {lost} rows)" if lost else " (none is known)"
-    return Choice(
-        chosen=backup,
-        lossless=False,
-        lost=lost,
-        loses=f"what was changed since the backup of{at}{known}",
-        lines=_bounded(lines),
-    )
+    since = f"what was changed since the backup of{at}, at least {lost} rows"
+    if not lost:
+        since = f"possibly what was changed since the backup of{at}: it can't be shown that nothing was changed since"
+    return Choice(chosen=backup, lossless=False, lost=lost, loses=since, lines=_bounded(lines))
 
 
 def _short(rows: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
