@@ -254,7 +254,7 @@ async def test_a_backup_that_sqlite_made_is_not_lossless_and_the_plan_says_why(w
     plan = await heal.plan()
     assert plan.summary.startswith("chosen: the backup")
     assert "a backup that SQLite made has one of its own" in plan.summary
-    assert "at least 4" in plan.loses or plan.loses.endswith("it can't be shown that nothing was changed since")
+    assert plan.loses.endswith("it can't be shown that nothing was changed since")
     assert plan.tags == ("data-loss",)
 
 
@@ -335,6 +335,42 @@ async def test_without_salvage_and_backup_it_is_left_to_people(world: EffectWorl
     escalation = await heal.escalation()
     assert "corrupt" in escalation.title
     assert any("howtocorrupt" in action for action in escalation.actions)
+    assert any("If there is a good backup" in action for action in escalation.actions)
+    assert not any(action.startswith("Stop what uses") for action in escalation.actions)
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_dot_recover_is_advised_only_where_it_works(works: bool, world: EffectWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = world.base / "bin" / "sqlite3"
+    shell.parent.mkdir()
+    shell.write_text(f"#!/bin/sh\necho 'BEGIN;'\nexit {0 if works else 1}\n")
+    shell.chmod(0o755)
+    monkeypatch.setenv("PATH", str(shell.parent), prepend=os.pathsep)
+    path = databases.make(world.root / "app.db", orders=10)
+    databases.overwrite(path, 0, bytes(200_000))
+    heal = Heal(world, report(path, last_good={"at": 1, "rows": {"orders": 6000}}))
+    await heal.decide()
+    [hand] = [action for action in (await heal.escalation()).actions if "by hand" in action]
+    assert ("sqlite3 copy.db .recover | sqlite3 new.db" in hand) is works
+    assert "Check that new.db passes integrity_check and holds your rows before you replace anything" in hand
+
+
+async def test_the_escalation_names_what_stands_in_the_way_and_nothing_else(world: EffectWorld) -> None:
+    path = databases.make(world.root / "app.db")
+    databases.zero_leaf(path, "orders", 3)
+    with databases.holder(path):
+        used = Heal(world, report(path))
+        await used.decide()
+        told = " ".join((await used.escalation()).actions)
+    assert "Stop what uses" in told
+    assert "promote" not in told
+    ready = Heal(world, report(path))
+    await ready.decide()
+    await ready.plan()
+    told = " ".join((await ready.escalation()).actions)
+    assert "Stop what uses" not in told.replace("then stop", "")
+    assert "remediation runbooks promote sqlite-corruption" in told
+    assert "remediation incident reopen i-1" in told
 
 
 async def test_evidence_of_a_stranger_names_no_backup(world: EffectWorld) -> None:

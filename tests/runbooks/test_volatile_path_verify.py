@@ -12,7 +12,7 @@ from tests.support.volatile_site import Site
 from remediation.effects.rerun_job import RerunJob, RerunOutput
 from remediation.model.base import epoch_ms
 from remediation.model.events import Provenance
-from remediation.model.plan import Receipt
+from remediation.model.plan import PlanRecord, Receipt
 from remediation.model.runbook import Verdict, Wait
 
 
@@ -100,10 +100,30 @@ async def test_a_job_without_a_schedule_is_healthy_after_its_rerun(site: Site) -
     assert isinstance(await (await after_rerun(site, Provenance.EXPLICIT, scheduled)).verify(), Wait)
 
 
-async def test_the_escalation_says_what_a_person_can_do(site: Site) -> None:
+async def test_the_escalation_of_a_plan_that_was_not_allowed_says_what_was_missing(site: Site) -> None:
     attempt = site.attempt(await site.fails())
     await attempt.precondition()
     told = await attempt.runbook.escalate(attempt.ctx)
     assert told.title == "the job build-pages misses a file"
-    assert any("content, regenerate or backups" in action for action in told.actions)
     assert "is gone" in told.analysis
+    proposed = await attempt.action()
+    attempt.facts.plan = PlanRecord(
+        stage=0, effects=(), more=False, summary=proposed.summary, reversibility="disposable", radius="process", nonce="1"
+    )
+    told = await attempt.runbook.escalate(attempt.ctx)
+    assert len(told.actions) == 1
+    assert "remediation runbooks promote volatile-path" in told.actions[0]
+
+
+async def test_the_escalation_asks_for_the_content_only_if_it_is_not_known(site: Site, tmp_path: Path) -> None:
+    known = site.attempt(await site.fails())
+    await known.precondition()
+    assert not any("content, regenerate or backups" in action for action in (await known.runbook.escalate(known.ctx)).actions)
+    (tmp_path / "bare").mkdir()
+    bare = Site(tmp_path / "bare")
+    bare.project.commit({"scripts/build.py": bare.script()})
+    unknown = bare.attempt(await bare.fails())
+    await unknown.precondition()
+    told = await unknown.runbook.escalate(unknown.ctx)
+    assert any("content, regenerate or backups" in action for action in told.actions)
+    assert any("Put the file into the repository" in action for action in told.actions)

@@ -46,6 +46,7 @@ from remediation.effects.sqlite.replace import DamagedFile, ReplaceDatabase, Rep
 from remediation.effects.sqlite.write_check import CheckDatabaseWrite, WriteCheckOutput
 from remediation.model.base import epoch_ms
 from remediation.model.text import capped, printable, wellformed
+from remediation.runbooks._sqlite.advice import ESTIMATE, LOCKED, NOTHING, OPEN, by_hand, what_is_missing
 from remediation.runbooks._sqlite.choice import Choice
 from remediation.runbooks._sqlite.options import Around, Known, SqliteCorruptionOptions, known
 from remediation.runbooks._sqlite.salvage import CanNotHeal, Salvage, Salvager
@@ -86,7 +87,7 @@ class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
             return Finding.declined(f"it could not be salvaged: {error}")
         damage = [printable(wellformed(line)) for line in seen.findings[:_MOST_FINDINGS]] or ["the file is empty"]
         if found.choice is None:
-            return Finding.declined("nothing can be salvaged, and there is no good backup", [*damage, *found.damage])
+            return Finding.declined(NOTHING, [*damage, *found.damage])
         evidence = [*damage, *found.choice.lines, *found.damage, *used.told()]
         return Finding.applies(_confidence(found.choice, used.found), evidence, reason=found.choice.loses or "nothing is lost")
 
@@ -157,9 +158,8 @@ class SqliteCorruption(Runbook[SqliteCorruptionOptions]):
             "Find out why it became corrupt first: the kernel's log for disk errors, a network file system, programs that copy or write "
             "the file while it is open (https://sqlite.org/howtocorrupt.html)."
         )
-        options = f"Stop what uses {path}, or name a control or unit for it in this runbook's options; then reopen the incident."
-        hand = f"Or by hand, on a copy with its -wal: sqlite3 copy.db .recover | sqlite3 new.db; replace {path}, delete its -wal and -shm."
-        actions = (why, options, hand, *(_kept(replaced) if replaced is not None else ()))
+        actions = (why, what_is_missing(ctx, self.spec.id), await by_hand(ctx), *(_kept(replaced) if replaced is not None else ()))
+        actions = tuple(line for line in actions if line)
         return Escalation(title=f"the SQLite database {path} is corrupt", analysis=default.analysis, actions=actions)
 
 
@@ -177,11 +177,11 @@ class _Users:
     @property
     def line(self) -> str:
         if self.found.others:
-            return f"open in {', '.join(holder.told() for holder in self.found.others[:8])}"
-        return f"locked by {', '.join(str(pid) if pid else 'a process in another container' for pid in self.locked)}"
+            return f"{OPEN} {', '.join(holder.told() for holder in self.found.others[:8])}"
+        return f"{LOCKED} {', '.join(str(pid) if pid else 'a process in another container' for pid in self.locked)}"
 
     def told(self) -> list[str]:
-        lines = [f"it is {self.line}; what can be had is an estimate until they have closed it"] if self.someone else []
+        lines = [f"it is {self.line}; {ESTIMATE} until they have closed it"] if self.someone else []
         if self.found.hidden:
             lines.append(f"{self.found.hidden} processes that may write to it can't be looked into")
         if self.found.hidden_root:

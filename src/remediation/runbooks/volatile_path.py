@@ -38,8 +38,10 @@ from remediation.authoring import (
 from remediation.effects.rerun_job import RerunJob, RerunOutput
 from remediation.model.base import epoch_ms, from_epoch_ms
 from remediation.model.text import ending, printable
+from remediation.runbooks._advice import consent
 from remediation.runbooks._volatile_path import CanNotHeal
 from remediation.runbooks._volatile_path.change import Change, build, check_gone
+from remediation.runbooks._volatile_path.content import UNKNOWN
 from remediation.runbooks._volatile_path.job import Claim, Job, claim_of, job_of
 from remediation.runbooks._volatile_path.message import commit_message
 from remediation.runbooks._volatile_path.options import VolatilePathOptions
@@ -136,11 +138,17 @@ class VolatilePath(Runbook[VolatilePathOptions]):
     async def escalate(self, ctx: RemediationContext) -> Escalation:
         default = await super().escalate(ctx)
         options: VolatilePathOptions = ctx.options
-        actions = (
-            "Put the file into the repository, and let the script find it relative to itself: Path(__file__).resolve().parent.",
-            f"Or tell the runbook where the content is: options content, regenerate or backups (kept in folder {options.folder!r}).",
-            "Then close or reopen the incident.",
-        )
+        actions: tuple[str, ...]
+        if ready := consent(ctx, self.spec.id):
+            actions = (ready,)
+        else:
+            actions = (
+                "Put the file into the repository, and let the script find it relative to itself: Path(__file__).resolve().parent.",
+                "Then close or reopen the incident.",
+            )
+            if ctx.finding is None or any(part in ctx.finding.reason for part in UNKNOWN):
+                told = f"options content, regenerate or backups (kept in folder {options.folder!r})"
+                actions = (actions[0], f"Or tell the runbook where the content is: {told}.", actions[1])
         return Escalation(title=f"the job {printable(ctx.event.subject)} misses a file", analysis=default.analysis, actions=actions)
 
 

@@ -26,6 +26,10 @@ _REGENERATE_SECONDS = 300.0
 T = TypeVar("T")
 
 
+UNKNOWN = ("no content for", "hold different content for")
+"""How a refusal says that it is for the operator to tell where the content is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """Content that was found."""
@@ -64,12 +68,10 @@ async def recover(ctx: RemediationContext, repository: Repository, missing: str)
     ]
     if not found:
         raise CanNotHeal(
-            f"no content for {printable(missing)} was found; declare it in the options content, regenerate or backups", looked
+            f"{UNKNOWN[0]} {printable(missing)} was found; declare it in the options content, regenerate or backups", looked
         )
     if len({item.data for item in found}) > 1:
-        raise CanNotHeal(
-            f"{len(found)} places hold different content for {printable(missing)}; name the right one in the option content", looked
-        )
+        raise CanNotHeal(f"{len(found)} places {UNKNOWN[1]} {printable(missing)}; name the right one in the option content", looked)
     best = max(found, key=lambda item: (bool(item.tracked), item.confidence))
     agreeing = "" if len(found) == 1 else f" (and {len(found) - 1} other places that agree)"
     return Content(best.data, best.source + agreeing, min(95, best.confidence + (5 if agreeing else 0)), best.tracked)
