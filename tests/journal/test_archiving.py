@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -21,7 +22,7 @@ from remediation.core import ground
 from remediation.core.incident import Incident
 from remediation.core.standing import Standing
 from remediation.core.state import HostState
-from remediation.errors import JournalTooNew
+from remediation.errors import JournalDamaged, JournalTooNew
 from remediation.journal import IntentJournal
 from remediation.ports.clock import Clock
 from remediation.proof import ProblemKind, Verification, verify_export_file
@@ -305,6 +306,11 @@ TAMPERINGS = {
     "an upper tile": "UPDATE tile SET data = zeroblob(length(data)) WHERE level = 1",
     "one more entry": "DELETE FROM entry WHERE seq = (SELECT before FROM archive)",
     "a tile too many": "INSERT INTO tile VALUES (0, 0, zeroblob(8192))",
+    "how long streams were": "UPDATE archived_stream SET length = length + 3",
+    "which streams there were": "DELETE FROM archived_stream",
+    "a stream that never was": "INSERT INTO archived_stream VALUES ('zz/new', 9)",
+    "which entry tells of it": "UPDATE archive SET by = 1",
+    "another entry that tells of it": "UPDATE archive SET by = by + 1",
 }
 
 
@@ -317,6 +323,54 @@ async def test_whatever_is_altered_about_an_archive_is_found(tmp_path: Path, wha
         database.execute(TAMPERINGS[what])
         database.commit()
     assert verdict_of(home).worst is ProblemKind.TAMPERING
+
+
+LENGTHS = [what for what, sql in TAMPERINGS.items() if "archived_stream" in sql or "SET by" in sql]
+
+
+@pytest.mark.parametrize("what", LENGTHS)
+async def test_streams_are_never_continued_from_lengths_that_nobody_signed(tmp_path: Path, what: str) -> None:
+    clock, home = FakeClock(), home_in(tmp_path)
+    await lived(tmp_path, clock)
+    await archive(home, clock, 600, tmp_path / "out")
+    with contextlib.closing(sqlite3.connect(home.journal)) as database:
+        database.execute(TAMPERINGS[what])
+        database.commit()
+    with pytest.raises(JournalDamaged, match="journal verify"):
+        await open_journal(home, clock)
+
+
+async def test_a_journal_that_was_never_archived_has_no_lengths_of_archived_streams(tmp_path: Path) -> None:
+    clock, home = FakeClock(), home_in(tmp_path)
+    await lived(tmp_path, clock, entries=10)
+    with contextlib.closing(sqlite3.connect(home.journal)) as database:
+        database.execute("INSERT INTO archived_stream VALUES ('host/test-host', 5000)")
+        database.commit()
+    assert verdict_of(home).worst is ProblemKind.TAMPERING
+    with pytest.raises(JournalDamaged, match="journal verify"):
+        await open_journal(home, clock)
+
+
+async def test_a_state_that_does_not_name_the_streams_is_compared_with_the_archives(tmp_path: Path) -> None:
+    """As it was kept before it named them: the table alone has them."""
+    clock, home = FakeClock(), home_in(tmp_path)
+    await lived(tmp_path, clock)
+    dump = ground.dump
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ground, "dump", lambda size, state, streams: without_streams(dump(size, state, streams)))
+        done = await archive(home, clock, 600, tmp_path / "out")
+    verified(home)
+    verified(home, done.path)
+    async with running_host(tmp_path, runbook(), clock=clock) as host:
+        assert host._state.runbooks["mend"].healed == 2
+    with contextlib.closing(sqlite3.connect(home.journal)) as database:
+        database.execute("UPDATE archived_stream SET length = length + 3")
+        database.commit()
+    assert verdict_of(home, done.path).worst is ProblemKind.TAMPERING
+
+
+def without_streams(state: bytes) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(state).items() if name != "streams"}).encode()
 
 
 async def test_a_state_of_another_release_is_refused_and_says_how_to_bring_entries_back(tmp_path: Path) -> None:

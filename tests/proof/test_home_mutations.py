@@ -157,6 +157,7 @@ def test_no_changed_body_passes(home: TamperedHome, seq: int, change: str) -> No
         ("UPDATE erasure SET by = 3 WHERE seq = 5", ProblemCode.STORAGE),
         ("UPDATE erasure SET seq = 6 WHERE seq = 5", ProblemCode.STORAGE),
         ("INSERT INTO erasure SELECT 7, by FROM erasure WHERE seq = 5", ProblemCode.STORAGE),
+        ("INSERT INTO archived_stream VALUES ('host/atlas-1', 5000)", ProblemCode.STORAGE),
         ("DELETE FROM entry WHERE seq = 0", ProblemCode.SEQUENCE),
         ("DELETE FROM entry WHERE seq = 17", ProblemCode.SEQUENCE),
         ("DELETE FROM entry WHERE seq BETWEEN 10 AND 265", ProblemCode.SEQUENCE),

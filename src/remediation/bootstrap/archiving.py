@@ -112,7 +112,7 @@ class Archiver:
         await asyncio.to_thread(self._write, path, cut)
         copied = await self._copy_blobs(path.parent / "blobs", cut)
         digest = await asyncio.to_thread(self._verify, path, cut)
-        state = await self._ground(cut)
+        state, streams = await self._ground(cut)
         entry = JournalArchived(
             before=cut.before,
             export_sha256=digest,
@@ -125,7 +125,7 @@ class Archiver:
             for _, need in self._in_the_way(cut.before):
                 raise GuardRefused(f"incident {need.incident} is needed again: {need.reason}; nothing was archived")
 
-        archives = Archiving(cut.before, state, INCIDENTS, -1)
+        archives = Archiving(cut.before, state, streams, -1)
         await self._journal.append(f"host/{self._host}", [entry], guard=still, archives=archives)
         await self.tidy()
         return Archived(path, cut.first, cut.before, digest, copied, cut.held_back)
@@ -217,17 +217,20 @@ class Archiver:
                     raise JournalDamaged(f"the blob {name} is damaged: its content has another digest; nothing was removed")
         return len(wanted)
 
-    async def _ground(self, cut: _Cut) -> bytes:
+    async def _ground(self, cut: _Cut) -> tuple[bytes, dict[str, int]]:
         state = HostState()
         base = await self._journal.base()
+        streams = dict(base.streams) if base is not None else {}
         if base is not None:
             state.begin(base.state)
         async for row in self._journal.rows(after=cut.first - 1, until=cut.before):
             made = record(row)
-            if made.entry is not None and made.head.stream.startswith(INCIDENTS):
+            if not row.stream.startswith(INCIDENTS):
+                streams[row.stream] = row.stream_seq + 1
+            elif made.entry is not None:
                 made = Record(made.head, without_text(made.entry, mark=ARCHIVED))
             state.apply(made)
-        return ground.dump(cut.before, vars(state))
+        return ground.dump(cut.before, vars(state), streams), streams
 
 
 def _refusal(first: int, bound: int, need: Need | None) -> str:

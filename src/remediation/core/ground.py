@@ -3,7 +3,8 @@ What the state stands on when earlier entries were archived: as JSON that later 
 
 Kept is what has no end (runbooks and their records, grants, pauses, host instances) and every incident that had begun and was not over
 at that point, folded from residues: no free text of archived entries stays behind. What is let go is derived from these, or about
-limits that have run out, for which an archive waits (`remediation.core.standing`).
+limits that have run out, for which an archive waits (`remediation.core.standing`). How long the streams were is kept with it, so that the
+signature covers that too; to the state it means nothing.
 """
 
 from __future__ import annotations
@@ -33,19 +34,21 @@ _INCIDENTS: Any = TypeAdapter(list[Incident])
 _DOCUMENT: Any = TypeAdapter(dict[str, Any])
 
 
-def dump(size: int, state: Mapping[str, Any]) -> bytes:
+def dump(size: int, state: Mapping[str, Any], streams: Mapping[str, int]) -> bytes:
     """
     The ground after `size` entries.
 
     Args:
         size: Entries folded.
         state: The attributes of a `HostState` into which these entries' residues were folded.
+        streams: How long each stream was that goes on.
 
     """
     unsettled = [state["incidents"][id_] for id_ in state["by_fingerprint"].values()]
     document = {
         "v": VERSION,
         "size": size,
+        "streams": dict(sorted(streams.items())),
         "incidents": _INCIDENTS.dump_python(unsettled, mode="json"),
         **{name: kind.dump_python(state[name], mode="json") for name, kind in KEPT.items() if name in state},
     }
@@ -64,6 +67,7 @@ def load(content: bytes) -> tuple[int, list[Incident], dict[str, Any]]:
         document = _DOCUMENT.validate_json(content)
         if document.pop("v") != VERSION:
             raise ValueError("of another version")
+        document.pop("streams", None)  # for the journal: see `remediation.journal.store.streams_of`
         size, incidents = int(document.pop("size")), _INCIDENTS.validate_python(document.pop("incidents"))
         return size, incidents, {name: KEPT[name].validate_python(value) for name, value in document.items()}
     except (ValidationError, ValueError, KeyError, TypeError) as error:

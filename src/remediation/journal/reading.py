@@ -11,7 +11,7 @@ from typing import Self
 from remediation.errors import JournalDamaged
 from remediation.journal import encoding
 from remediation.journal.selection import EVERYTHING, Selection
-from remediation.journal.store import PAGE, Base, JournalStore, Row
+from remediation.journal.store import PAGE, Base, JournalStore, Row, streams_of
 from remediation.journal.tree import stored_tree
 from remediation.model.entries import JournalArchived, Record
 
@@ -134,6 +134,12 @@ async def base_of(store: JournalStore) -> Base | None:
         raise JournalDamaged(
             f"the state that was kept of {base.size} archived entries is not the one that entry {base.by.seq} names; "
             "run `remediation journal verify`"
+        )
+    signed = streams_of(base.state)
+    if signed is not None and signed != base.streams:
+        raise JournalDamaged(
+            f"how long streams were when {base.size} entries were archived is not what entry {base.by.seq} stands for: whatever is "
+            "appended would stand at a wrong place; run `remediation journal verify`"
         )
     return base
 

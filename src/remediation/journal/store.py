@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from remediation.journal.selection import EVERYTHING, Selection
@@ -45,8 +46,8 @@ class Archiving:
     before: int
     state: bytes
     """What is folded from them."""
-    ended: str
-    """Streams that begin so get no more entries, if all that they have go."""
+    streams: Mapping[str, int]
+    """How long the streams were that go on."""
     by: int
 
 
@@ -60,6 +61,17 @@ class Base:
     """What is folded from them; believed only if `by` names its digest."""
     by: Row
     """The entry that says so."""
+    streams: Mapping[str, int] = field(default_factory=dict)
+    """How long the streams were that go on; believed only if `state` names the same."""
+
+
+def streams_of(state: bytes) -> dict[str, int] | None:
+    """How long the streams were, by the state that was kept of archived entries; `None` if it was kept before it named them."""
+    try:
+        found = json.loads(state)["streams"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,8 @@ class Replay:
         """The root at each watched size, at each key rotation, and (after `close`) at the end."""
         self.rotations: list[Rotation] = []
         self.erased = 0
-        self.archives: dict[int, str] = {}
-        """Positions before which entries were archived, as entries say, and the digest (hex) of the state that was kept."""
+        self.archives: dict[int, tuple[int, str]] = {}
+        """By the position before which entries were archived: the newest entry that says so, and the digest (hex) of what was kept."""
         self._tree = frontier.copy() if frontier is not None else Frontier() if start == 0 else None
         if self._tree is not None and self._tree.size != start:
             raise ValueError(f"the frontier is of size {self._tree.size}, the entries start at {start}")
@@ -102,6 +102,16 @@ class Replay:
     def partial(self) -> bool:
         """Whether earlier entries are missing without whose tree that of these can't be computed: no root is known, nor any rotation."""
         return self._tree is None
+
+    @property
+    def streams(self) -> dict[str, int]:
+        """How long each stream is that was seen."""
+        return self._plain.streams
+
+    @property
+    def firsts(self) -> dict[str, int]:
+        """Where the log is not read from its beginning: the first position that was seen of each stream, where it isn't 0."""
+        return self._plain.firsts
 
     def feed(self, rows: Iterable[Row]) -> None:
         """Take in the next entries. May be called again and again; no entry raises, whatever it holds."""
@@ -228,7 +238,7 @@ class Replay:
         elif type_ == b"payload.erased":
             self._erase(seq, body)
         elif type_ == b"journal.archived":
-            self._archive(body)
+            self._archive(seq, body)
         elif type_ == b"key.rotated":
             if self._tree is not None:
                 self._tree.extend(hashes)
@@ -275,11 +285,11 @@ class Replay:
         elif erased < self.start:
             self._erasures.append(erased)
 
-    def _archive(self, body: bytes) -> None:
+    def _archive(self, seq: int, body: bytes) -> None:
         members = _members(body)
         before, state = members.get("before"), members.get("snapshot_sha256")
         if isinstance(before, int) and isinstance(state, str):
-            self.archives[before] = state
+            self.archives[before] = seq, state
 
     def _rotate(self, seq: int, body: bytes) -> None:
         members = _members(body)

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from remediation.journal.store import streams_of
 from remediation.proof import Claims, Frontier, ProblemCode, ProofError, Replay, TileWriter, root_of
 from remediation.proof.chain import feed_archives
 from remediation.proof.merkle import HASH_BYTES
 from remediation.proof.tiles import HEIGHT, WIDTH
 from remediation.stores.snapshot import Snapshot
+
+_ENDED = "incident/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Replayed:
 
 
 def replay_archived(
-    log: Snapshot, size: int, origin: str, watch: Iterable[int], *, before: int, state: bytes, archives: Sequence[Path]
+    log: Snapshot, size: int, origin: str, watch: Iterable[int], *, archive: tuple[int, bytes, int], archives: Sequence[Path]
 ) -> Replayed:
     """
     Replay a log whose entries before `before` were archived.
@@ -41,14 +44,14 @@ def replay_archived(
         size: Its number of entries.
         origin: Its name.
         watch: Sizes at which the root is to be known.
-        before: From `Snapshot.archive`, as is `state`.
-        state: What was kept of the archived entries.
+        archive: From `Snapshot.archive`.
         archives: Their files in order, to verify the whole; without any, the rest is verified.
 
     Raises:
         OSError: an archive can't be read.
 
     """
+    before = archive[0]
     start = 0 if archives else before
     tree = _Tiles(log, before)
     fault = tree.restore() if not archives else ""
@@ -63,13 +66,16 @@ def replay_archived(
         return Replayed(replay, ())
     replay = Replay(origin, start=start, frontier=tree, watch=watch)
     vkeys: tuple[str, ...] = ()
+    lengths = None
     if archives:
         chained = feed_archives(replay, archives, before)
         vkeys = chained.vkeys
+        # Of incidents nothing is kept: they get no more entries.
+        lengths = {stream: length for stream, length in replay.streams.items() if not stream.startswith(_ENDED)}
     if replay.size == before:
         replay.feed(log.rows(size, since=before))
     replay.close()
-    _check(replay, log, before, state)
+    _check(replay, log, archive, lengths)
     tree.report(replay)
     return Replayed(replay, vkeys)
 
@@ -105,16 +111,33 @@ def kept_keys(log: Snapshot, before: int) -> list[str]:
     return keys
 
 
-def _check(replay: Replay, log: Snapshot, before: int, state: bytes) -> None:
+def _check(replay: Replay, log: Snapshot, archive: tuple[int, bytes, int], lengths: dict[str, int] | None) -> None:
+    """`lengths`: those of the streams that go on, as the archives have them."""
+    before, state, by = archive
     said = replay.archives.get(before)
     if said is None:
         replay.problems.add(
             ProblemCode.SEQUENCE, f"the entries before {before} are gone, and no entry says that they were archived", before
         )
-    elif said != hashlib.sha256(state).hexdigest():
+    elif said[0] != by:
+        replay.problems.add(ProblemCode.STORAGE, f"entry {said[0]} tells of the archive, and the database names entry {by}")
+    elif said[1] != hashlib.sha256(state).hexdigest():
         replay.problems.add(
             ProblemCode.STORAGE, f"the state that was kept of the {before} archived entries is not the one that was signed"
         )
+    streams, signed = log.archived_streams(), streams_of(state)
+    if any(known is not None and known != streams for known in (signed, lengths)):
+        replay.problems.add(
+            ProblemCode.STORAGE,
+            f"how long streams were when {before} entries were archived is not what was kept and signed of them",
+        )
+    goes_on = [stream for stream in replay.streams if not stream.startswith(_ENDED)] if replay.start else []
+    for stream in goes_on:
+        if (first := replay.firsts.get(stream, 0)) != streams.get(stream, 0):
+            replay.problems.add(
+                ProblemCode.STREAM_SEQUENCE,
+                f"the stream {stream!r} goes on with number {first}, and {streams.get(stream, 0)} of its entries were archived",
+            )
     if any(type_ != "key.rotated" for *_, type_, _ in log.rows(before)):
         replay.problems.add(ProblemCode.STORAGE, f"entries before {before} are there although they were archived")
 

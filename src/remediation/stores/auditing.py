@@ -101,7 +101,7 @@ def _judged(
         if archive is None:
             replayed, faults = _read(log, size, name, watched)
         else:
-            whole = replay_archived(log, size, name, watched, before=archive[0], state=archive[1], archives=archives)
+            whole = replay_archived(log, size, name, watched, archive=archive, archives=archives)
             replayed, faults, own = whole.replay, log.faults(), list(whole.vkeys) or own
         problems = replayed.problems
         for fault in faults:

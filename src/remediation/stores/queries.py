@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from remediation.errors import JournalDamaged
 from remediation.journal.selection import Selection
+from remediation.journal.store import Row
 
 COLUMNS = "e.seq, e.event_id, e.stream, e.stream_seq, e.type, e.time, e.leaf, p.salt, p.body"
 FROM = "FROM entry e LEFT JOIN payload p ON p.seq = e.seq"
@@ -133,3 +135,16 @@ def _terms(wanted: Selection, table: str = "", *, plus: str = "") -> tuple[str, 
 def _spelt(text: str) -> str:
     """`text` as it stands between the quotes of canonical JSON."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def row(*columns: Any) -> Row:
+    """A row whose values are of the kinds that the tables promise: in a damaged file they may be of any."""
+    stream_seq, leaf, salt, body = columns[3], *columns[6:9]
+    if (
+        type(leaf) is not bytes
+        or type(stream_seq) is not int
+        or not isinstance(salt, bytes | None)
+        or not isinstance(body, bytes | None)
+    ):
+        raise JournalDamaged(f"entry {columns[0]} can't be read: the database is damaged; run `remediation journal verify`")
+    return Row(*columns)

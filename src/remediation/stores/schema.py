@@ -9,6 +9,8 @@ import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 
+NEVER_ARCHIVED = "it knows how long archived streams were, and nothing was archived"
+"""What is wrong where the table `archived_stream` has rows and `archive` has none: streams would go on from any number."""
 SELECT = "SELECT type || ' ' || name, sql FROM sqlite_schema"
 
 

@@ -127,10 +127,18 @@ class Snapshot:
         finally:
             connection.text_factory = escaping
 
-    def archive(self) -> tuple[int, bytes] | None:
-        """If entries were archived: the position of the first one that was not, and the state that was kept. Neither is believed."""
-        found = self._all("SELECT before, state FROM archive ORDER BY before DESC LIMIT 1")
+    def archive(self) -> tuple[int, bytes, int] | None:
+        """
+        If entries were archived: the position of the first one that was not, the state that was kept, the entry that tells of it.
+
+        None of them is believed.
+        """
+        found = self._all("SELECT before, state, by FROM archive ORDER BY before DESC LIMIT 1")
         return found[0] if found else None
+
+    def archived_streams(self) -> dict[str, int]:
+        """How long the archived streams were that go on. Not believed."""
+        return dict(self._all("SELECT stream, length FROM archived_stream"))
 
     def tile(self, level: int, n: int) -> bytes | None:
         """A stored tile."""
@@ -160,6 +168,11 @@ class Snapshot:
         )
         if kept or lacking:
             found.append(f"its index of erasures has {kept} rows too many and lacks {lacking}")
+        archives = self._one("SELECT count(*) FROM archive")
+        if archives > 1:
+            found.append(f"it tells of {archives} archives, and there is one at most")
+        elif not archives and self._one("SELECT count(*) FROM archived_stream"):
+            found.append(schema.NEVER_ARCHIVED)
         return found
 
     def tiles(self) -> int:

@@ -187,7 +187,7 @@ class SqliteJournalStore:
         return await self._rows(queries.at(len(positions)), positions) if positions else []
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
-        return await self._with_erasures([_row(*row) for row in await self._query(sql, values)])
+        return await self._with_erasures([queries.row(*row) for row in await self._query(sql, values)])
 
     async def leaves(self, start: int, stop: int) -> list[bytes]:
         rows = await self._query("SELECT leaf FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq", (start, stop))
@@ -209,7 +209,7 @@ class SqliteJournalStore:
     async def rotations(self) -> list[Row]:
         # The type is written out, so that SQLite knows that the partial index will do.
         return [
-            _row(*row)
+            queries.row(*row)
             for row in await self._query(f"SELECT {queries.COLUMNS} {queries.FROM} WHERE e.type = 'key.rotated' ORDER BY e.seq")
         ]
 
@@ -229,7 +229,7 @@ class SqliteJournalStore:
         for some in _batches(ids, 500):
             marks = ", ".join("?" * len(some))
             for row in await self._query(f"SELECT {queries.COLUMNS} {queries.FROM} WHERE e.event_id IN ({marks})", tuple(some)):
-                found[row[1]] = _row(*row)
+                found[row[1]] = queries.row(*row)
         return found
 
     async def _with_erasures(self, rows: list[Row]) -> list[Row]:
@@ -241,12 +241,15 @@ class SqliteJournalStore:
         for some in _batches(erased, 500):
             marks = ", ".join("?" * len(some))
             sql = f"SELECT x.seq, {queries.COLUMNS} FROM erasure x JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = e.seq WHERE x.seq IN ({marks})"  # noqa: S608, E501 - constants and marks only
-            sayings.update({seq: _row(*row) for seq, *row in await self._query(sql, tuple(some))})
+            sayings.update({seq: queries.row(*row) for seq, *row in await self._query(sql, tuple(some))})
         return [replace(row, erasure=sayings.get(row.seq)) if row.body is None else row for row in rows]
 
     async def base(self) -> Base | None:
         found = await self._query("SELECT before, by, state FROM archive ORDER BY before DESC LIMIT 1")
+        streams = dict(await self._query("SELECT stream, length FROM archived_stream"))
         if not found:
+            if streams:
+                raise JournalDamaged(f"{self._path}: {schema.NEVER_ARCHIVED}; run `remediation journal verify`")
             return None
         ((before, by, state),) = found
         rows = await self.rows_at([by])
@@ -254,7 +257,7 @@ class SqliteJournalStore:
             raise JournalDamaged(
                 f"{self._path}: entry {by}, which tells of an archive, is missing: run `remediation journal verify`"
             )
-        return Base(before, state, rows[0])
+        return Base(before, state, rows[0], streams)
 
     async def restore(self, rows: Sequence[Row], tiles: Sequence[Tile]) -> None:
         if self._writer is None or self._raw is None:
@@ -321,19 +324,6 @@ class SqliteJournalStore:
         return JournalUnavailable(
             f"the journal {self._path} can't be used: {error}. Nothing more is applied until it can; check disk space and permissions"
         )
-
-
-def _row(*columns: Any) -> Row:
-    """A row whose values are of the kinds that the tables promise: in a damaged file they may be of any."""
-    stream_seq, leaf, salt, body = columns[3], *columns[6:9]
-    if (
-        type(leaf) is not bytes
-        or type(stream_seq) is not int
-        or not isinstance(salt, bytes | None)
-        or not isinstance(body, bytes | None)
-    ):
-        raise JournalDamaged(f"entry {columns[0]} can't be read: the database is damaged; run `remediation journal verify`")
-    return Row(*columns)
 
 
 def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:

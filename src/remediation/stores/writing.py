@@ -114,12 +114,8 @@ def _erase(erasing: Sequence[Erasing], connection: sqlite3.Connection) -> None:
 def _archive(item: Archiving, connection: sqlite3.Connection) -> None:
     execute = connection.execute
     gone = "seq < ? AND type <> 'key.rotated'"
-    execute(
-        "INSERT INTO archived_stream SELECT stream, max(stream_seq) + 1 FROM entry WHERE seq < ? AND substr(stream, 1, ?) <> ? "
-        # Of a stream that was archived before, there may be nothing but an early rotation of the key.
-        "GROUP BY stream ON CONFLICT (stream) DO UPDATE SET length = max(length, excluded.length)",
-        (item.before, len(item.ended), item.ended),
-    )
+    execute("DELETE FROM archived_stream")
+    connection.executemany("INSERT INTO archived_stream VALUES (?, ?)", list(item.streams.items()))
     execute(f"DELETE FROM payload WHERE seq IN (SELECT seq FROM entry WHERE {gone})", (item.before,))  # noqa: S608 - constants only
     execute("DELETE FROM erasure WHERE seq < ?", (item.before,))
     execute(f"DELETE FROM entry WHERE {gone}", (item.before,))  # noqa: S608 - constants only
