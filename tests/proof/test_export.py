@@ -70,6 +70,7 @@ def test_the_result_can_be_written_as_json(log):
         "anchored",
         "anchored_by",
         "unanchored",
+        "head_checked",
         "anchors",
         "proven",
         "erased",

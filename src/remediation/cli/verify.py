@@ -154,25 +154,41 @@ def _verify_home(
 ) -> Verification:
     from remediation.stores.auditing import verify_journal
 
-    settings = _settings(home, needed=not vkeys)
+    unchecked: list[str] = []
+    settings = _settings(home, unchecked, needed=not vkeys)
     keys = settings.home if settings is not None else None
     try:
-        return verify_journal(
+        verdict = verify_journal(
             home.journal,
             own=_own(keys),
             vkeys=vkeys,
             origin=origin,
             head=head,
-            known_head=_known_head(keys),
+            known_head=_known_head(keys, unchecked),
             min_size=min_size,
-            anchors=_anchored(settings) if settings is not None else (),
+            anchors=_anchored(settings, unchecked) if settings is not None else (),
             archives=archives,
         )
     except JournalDamaged as error:
         return _unreadable(error, by_argument=bool(vkeys))
+    return verdict if head is not None else _with_unchecked(verdict, unchecked)
 
 
-def _anchored(settings: Settings) -> list[Anchored]:
+def _with_unchecked(verdict: Verification, unchecked: list[str]) -> Verification:
+    """
+    `verdict`, and what was not looked at.
+
+    The settings lie in the home: whoever put an older journal there may have seen to it that nothing leads to the head that shows it.
+    """
+    from dataclasses import replace
+
+    from remediation.proof import Problem, ProblemCode
+
+    problems = [Problem(ProblemCode.UNCHECKED, f"{what}; give a head that you kept, with --head") for what in unchecked]
+    return replace(verdict, problems=(*verdict.problems, *problems))
+
+
+def _anchored(settings: Settings, unchecked: list[str]) -> list[Anchored]:
     """What the home's anchors keep; those that can't be read are told of, and prove nothing."""
     import asyncio
 
@@ -182,7 +198,7 @@ def _anchored(settings: Settings) -> list[Anchored]:
     try:
         anchors = configured_anchors(settings)
     except ConfigurationError as error:
-        output.note(f"The anchors were not asked: {error}")
+        unchecked.append(f"the anchors were not asked: {error}")
         return []
     found, silent = asyncio.run(read_anchors(anchors, _ANCHOR_SECONDS))
     for name, why in silent.items():
@@ -208,15 +224,16 @@ def _unreadable(error: JournalDamaged, *, by_argument: bool) -> Verification:
     )
 
 
-def _settings(home: Home, *, needed: bool) -> Settings | None:
+def _settings(home: Home, unchecked: list[str], *, needed: bool) -> Settings | None:
     """The settings of the home, which tell of its keys and anchors; `None` where they can't be used, if a key was given."""
     from remediation.settings import Settings
 
     try:
         return Settings.of(home)
-    except ConfigurationError:
+    except ConfigurationError as error:
         if needed:
             raise
+        unchecked.append(f"neither head.note nor any anchor was looked at, which would show that the log's end is missing: {error}")
         return None
 
 
@@ -227,9 +244,9 @@ def _own(home: Home | None) -> list[str]:
         return []
 
 
-def _known_head(home: Home | None) -> str | None:
+def _known_head(home: Home | None, unchecked: list[str]) -> str | None:
     """
-    The home's head.note; `None` where there are no keys at all, as in a copy of a home.
+    The home's head.note; `None` where there is no folder of keys at all, as in a copy of a home.
 
     Raises:
         JournalRolledBack: the keys are there, and head.note is not.
@@ -237,7 +254,12 @@ def _known_head(home: Home | None) -> str | None:
     """
     from remediation.journal.head import HeadNote
 
-    if home is None or not home.keys.is_dir():
+    if home is None:
+        return None
+    if not home.keys.is_dir():
+        unchecked.append(
+            f"head.note was not looked at, which would show that the log's end is missing: there is no folder {home.keys}"
+        )
         return None
     return HeadNote(home.head_note).read()
 

@@ -124,6 +124,7 @@ class _Judge:
             anchored=anchored,
             anchored_by=by,
             anchors=anchors,
+            head_checked=self._knowledge.head is not None and bool(self._chain) and not replay.partial,
         )
 
     def _locate(self, good: int) -> None:

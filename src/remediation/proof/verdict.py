@@ -71,6 +71,8 @@ class ProblemCode(Enum):
     """There is nothing signed to check the entries against."""
     PARTIAL = ("partial", ProblemKind.INCOMPLETE)
     """The entries don't begin at 0, so that their tree can't be computed."""
+    UNCHECKED = ("unchecked", ProblemKind.INCOMPLETE)
+    """What would show that the log's end is missing was not looked at: the home's last known head, or what anchors keep."""
 
     @property
     def kind(self) -> ProblemKind:
@@ -127,6 +129,7 @@ _OUTSIDE = frozenset(
         ProblemCode.BEHIND_ANCHOR,
         ProblemCode.BELOW_MINIMUM,
         ProblemCode.NO_CHECKPOINT,
+        ProblemCode.UNCHECKED,
     }
 )
 """Problems between the log and its signatures, or what is known elsewhere. All others are among the entries themselves."""
@@ -165,6 +168,8 @@ class Verification:
     """Which anchor says so, or the head that was given; None if there is none."""
     anchors: tuple[AnchorFinding, ...] = ()
     """What each anchor that could be read has to say."""
+    head_checked: bool = False
+    """Whether the log was compared with a head that is known beside it: the one that was given, or ``head.note`` of its home."""
 
     @property
     def consistent(self) -> bool:
@@ -201,6 +206,7 @@ class Verification:
             "anchored": self.anchored,
             "anchored_by": self.anchored_by,
             "unanchored": self.unanchored,
+            "head_checked": self.head_checked,
             "anchors": [anchor.as_dict() for anchor in self.anchors],
             "proven": self.proven,
             "erased": self.erased,

@@ -120,7 +120,8 @@ def _judged(
     if known_head is not None and sizes.get("head.note", size + 1) <= size:
         claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
     behind = max(measure.min_size, sizes.get("head.note", 0))
-    return judge(replayed, claims, changed(measure, min_size=behind, predecessor=predecessor))
+    verdict = judge(replayed, claims, changed(measure, min_size=behind, predecessor=predecessor))
+    return changed(verdict, head_checked=verdict.head_checked or "head.note" in sizes)
 
 
 def _linked(measure: Knowledge, chain: Sequence[str], archived: Sequence[str], problems: Problems) -> Knowledge:
