@@ -10,7 +10,7 @@ import typer
 
 from remediation.cli import output
 from remediation.cli.options import HomeOption, JsonOption, existing_home
-from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack
+from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, JournalTooNew
 from remediation.settings.home import Home
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _ANCHOR_SECONDS = 20.0
 """How long any anchor may take to be read."""
 
+_STANDARD_INPUT = 0
 _SOURCES = {
     "home": "The key was taken from the home itself. Give --vkey, kept elsewhere, to prove it to others.",
     "export": "The key was taken from the file itself: this proves only that it fits itself. Give --vkey, got from its host.",
@@ -32,7 +33,7 @@ def verify(
         Path | None,
         typer.Argument(
             metavar="[FILE]",
-            help="An exported journal, or the database of one that was put aside. Without it: the journal of the home.",
+            help="An exported journal (- is standard input), or a database that was put aside. Without it: the journal of the home.",
             show_default=False,
         ),
     ] = None,
@@ -100,10 +101,10 @@ def verify(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the head {head} can't be read: {error}") from error
     try:
-        if file is not None and _is_database(file):
+        if file is not None and file != Path("-") and _is_database(file):
             verdict = _verify_kept(file, vkey or [], origin=origin, head=note, min_size=min_size)
         elif file is not None:
-            files = [*(with_archive or ()), file]
+            files = [*(with_archive or ()), _STANDARD_INPUT if file == Path("-") else file]
             verdict = verify_chain(files, vkeys=vkey or (), origin=origin, head=note, min_size=min_size)
         else:
             place, archives = existing_home(home), with_archive or ()
@@ -129,6 +130,9 @@ def _verify_proof(proof: Path, vkeys: list[str], *, body: Path | None, origin: s
 
 
 def _is_database(file: Path) -> bool:
+    """Whether it is a SQLite database. What is no plain file can be read once only, and is read as an export."""
+    if file.exists() and not file.is_file():
+        return False
     with file.open("rb") as opened:
         return opened.read(16) == b"SQLite format 3\0"
 
@@ -145,7 +149,7 @@ def _verify_kept(file: Path, vkeys: list[str], *, origin: str | None, head: str 
         raise ConfigurationError(f"what lies beside {file} can't be read: {error}") from error
     try:
         return verify_journal(file, own=keys, vkeys=vkeys, origin=origin, head=head, known_head=known, min_size=min_size)
-    except JournalDamaged as error:
+    except (JournalDamaged, JournalTooNew) as error:
         return _unreadable(error, by_argument=bool(vkeys))
 
 
@@ -158,20 +162,38 @@ def _verify_home(
     settings = _settings(home, unchecked, needed=not vkeys)
     keys = settings.home if settings is not None else None
     try:
+        known = _known_head(keys, unchecked)
+        _require_journal(home, [known, head], min_size)
         verdict = verify_journal(
             home.journal,
             own=_own(keys),
             vkeys=vkeys,
             origin=origin,
             head=head,
-            known_head=_known_head(keys, unchecked),
+            known_head=known,
             min_size=min_size,
             anchors=_anchored(settings, unchecked) if settings is not None else (),
             archives=archives,
         )
-    except JournalDamaged as error:
+    except (JournalDamaged, JournalTooNew) as error:
         return _unreadable(error, by_argument=bool(vkeys))
     return verdict if head is not None else _with_unchecked(verdict, unchecked)
+
+
+def _require_journal(home: Home, heads: list[str | None], min_size: int) -> None:
+    """
+    Raise JournalRolledBack if there is no database, or another thing in its place, though entries of it are known to exist.
+
+    Where none are, whoever opens it says so: a home whose making was interrupted has a head, too.
+    """
+    from remediation.proof import claimed_size
+
+    known = max(min_size, *(claimed_size(head) if head is not None else 0 for head in heads))
+    if known and not home.journal.is_file():
+        raise JournalRolledBack(
+            f"there is no journal at {home.journal}, but it had {known} entries at least: it was removed; restore the newest copy of it, "
+            "or start a new log with `remediation journal recover`"
+        )
 
 
 def _with_unchecked(verdict: Verification, unchecked: list[str]) -> Verification:
@@ -206,11 +228,13 @@ def _anchored(settings: Settings, unchecked: list[str]) -> list[Anchored]:
     return found
 
 
-def _unreadable(error: JournalDamaged, *, by_argument: bool) -> Verification:
+def _unreadable(error: JournalDamaged | JournalTooNew, *, by_argument: bool) -> Verification:
     """Not even to be read: an answer like any other, in the form that programs expect."""
     from remediation.proof import Problem, ProblemCode, Verification
 
     code = ProblemCode.BEHIND_HEAD if isinstance(error, JournalRolledBack) else ProblemCode.STORAGE
+    if isinstance(error, JournalTooNew):
+        code = ProblemCode.FORMAT
     return Verification(
         size=0,
         root=None,

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from os import PathLike, fspath
 from typing import IO
 
 from remediation.proof.errors import NoteError
-from remediation.proof.export import MAX_LINE_BYTES, ExportReader, read_header, verify_export_file
+from remediation.proof.export import MAX_LINE_BYTES, ExportReader, read_header, verify_export
 from remediation.proof.judge import Claims, Knowledge, claimed_size, judge
 from remediation.proof.note import VerifierKey
 from remediation.proof.plain import Row
 from remediation.proof.replay import Replay
 from remediation.proof.verdict import ProblemCode, Problems, Verification
 
-Source = str | PathLike[str]
+Source = str | PathLike[str] | int
+"""A path, or a descriptor. It is read once, from its beginning to its end, and closed."""
 Seen = Callable[[bytes | None, bytes | None, bytes | None], object]
 
 
@@ -88,10 +89,14 @@ def _opened(file: IO[bytes], name: Source, replay: Replay) -> tuple[str, Iterato
     header = read_header(next(lines, b""), replay.origin)
     if isinstance(header, Problems):
         for problem in header.listed:
-            replay.problems.add(problem.code, f"{fspath(name)}: {problem.message}")
-        return fspath(name), iter(()), -1, ()
+            replay.problems.add(problem.code, f"{_named(name)}: {problem.message}")
+        return _named(name), iter(()), -1, ()
     _, vkeys, start = header
-    return fspath(name), lines, start, vkeys
+    return _named(name), lines, start, vkeys
+
+
+def _named(source: Source) -> str:
+    return f"descriptor {source}" if isinstance(source, int) else fspath(source)
 
 
 def _size(note: str) -> int:
@@ -123,9 +128,10 @@ def verify_chain(
     keys = tuple(key if isinstance(key, VerifierKey) else VerifierKey.parse(key) for key in vkeys)
     with open(files[-1], "rb", buffering=1 << 20) as file:
         lines = iter(lambda: file.readline(MAX_LINE_BYTES), b"")
-        header = read_header(next(lines, b""), origin)
+        first = next(lines, b"")
+        header = read_header(first, origin)
         if isinstance(header, Problems) or len(files) == 1:
-            return verify_export_file(files[-1], vkeys=keys, origin=origin, head=head, min_size=min_size)
+            return verify_export(chain((first,), lines), vkeys=keys, origin=origin, head=head, min_size=min_size)
         log, named, start = header
         replay = Replay(log, watch=() if head is None else (claimed_size(head),))
         before = feed_archives(replay, files[:-1], start)
@@ -136,6 +142,6 @@ def verify_chain(
         else:
             note, rotations = None, ()
         replay.close()
-    chain = tuple(dict.fromkeys((*before.vkeys, *named)))
-    claims = Claims(chain, note, tuple(dict.fromkeys((*before.rotations, *rotations))))
+    named = tuple(dict.fromkeys((*before.vkeys, *named)))
+    claims = Claims(named, note, tuple(dict.fromkeys((*before.rotations, *rotations))))
     return judge(replay, claims, Knowledge(keys, "argument", head, min_size))

@@ -71,6 +71,8 @@ class ProblemCode(Enum):
     """There is nothing signed to check the entries against."""
     PARTIAL = ("partial", ProblemKind.INCOMPLETE)
     """The entries don't begin at 0, so that their tree can't be computed."""
+    FORMAT = ("format", ProblemKind.INCOMPLETE)
+    """A newer release wrote it, which may have stored more than this one would check."""
     UNCHECKED = ("unchecked", ProblemKind.INCOMPLETE)
     """What would show that the log's end is missing was not looked at: the home's last known head, or what anchors keep."""
 

@@ -99,7 +99,8 @@ class Salvage:
 
     def _rows(self, sql: str, *values: object) -> Iterator[Any]:
         if self._connection is not None:
-            yield from self._connection.execute(sql, values)
+            for row in self._connection.execute(sql, values):  # noqa: UP028 - see `Snapshot.rows`
+                yield row
 
 
 def newest_signed(notes: Sequence[str], vkeys: Sequence[str]) -> str:

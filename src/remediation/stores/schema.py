@@ -8,10 +8,34 @@ import importlib.resources
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from remediation.errors import JournalDamaged, JournalTooNew
+
+APPLICATION_ID = 0x52454D44  # "REMD"
+FORMAT = 1
+_NEVER = 1000
+"""A format that no release will ever write: whoever reads such a number reads damage."""
 NEVER_ARCHIVED = "it knows how long archived streams were, and nothing was archived"
 """What is wrong where the table `archived_stream` has rows and `archive` has none: streams would go on from any number."""
 SELECT = "SELECT type || ' ' || name, sql FROM sqlite_schema"
+
+
+def refuse_format(path: Path, application: int, version: int) -> None:
+    """
+    Refuse a database that is not a journal in the format of this release, by its ``application_id`` and ``user_version``.
+
+    Raises:
+        JournalTooNew: a newer release wrote it.
+        JournalDamaged: no release did.
+
+    """
+    if application != APPLICATION_ID:
+        raise JournalDamaged(f"{path} is a SQLite database, but not a journal of remediation")
+    if FORMAT < version < _NEVER:
+        raise JournalTooNew(f"{path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
+    if version != FORMAT:
+        raise JournalDamaged(f"{path} says that it is in format {version}, which no release ever wrote")
 
 
 @functools.cache

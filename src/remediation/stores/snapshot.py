@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
+from remediation.errors import JournalDamaged, JournalUnavailable
 from remediation.stores import schema
-from remediation.stores.sqlite import APPLICATION_ID, FORMAT
 
 # A damaged page may hold a number where a leaf was: STRICT is kept when a row is written, not when it is read.
 _ENTRIES = """
@@ -71,15 +70,11 @@ class Snapshot:
         except _UNREADABLE as error:
             self.__exit__()
             raise self.translated(error) from error
-        if application != APPLICATION_ID:
+        try:
+            schema.refuse_format(self._path, application, version)
+        except BaseException:
             self.__exit__()
-            raise JournalDamaged(f"{self._path} is a SQLite database, but not a journal of remediation")
-        if version > FORMAT:
-            self.__exit__()
-            raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
-        if version != FORMAT:
-            self.__exit__()
-            raise JournalDamaged(f"{self._path} says that it is in format {version}, which no release ever wrote")
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,7 +101,9 @@ class Snapshot:
     def rows(self, until: int, *, since: int = 0) -> Iterator[StoredRow]:
         """The entries from `since` (0: from the first, whatever its number) to before `until`, in order, with their columns."""
         try:
-            yield from self._open.execute(_ENTRIES, (since or -(2**63), until))
+            # No `yield from`: a reader that stops half-way would close the cursor when it is forgotten, after the connection.
+            for row in self._open.execute(_ENTRIES, (since or -(2**63), until)):  # noqa: UP028
+                yield row
         except _UNREADABLE as error:
             raise self.translated(error) from error
 
@@ -121,7 +118,8 @@ class Snapshot:
         connection = self._open
         escaping, connection.text_factory = connection.text_factory, str
         try:
-            yield from connection.execute(_ENTRIES, (start or -(2**63), until))
+            for row in connection.execute(_ENTRIES, (start or -(2**63), until)):  # noqa: UP028
+                yield row
         except _UNREADABLE as error:
             raise self.translated(error) from error
         finally:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
-from remediation.errors import JournalDamaged, JournalTooNew, JournalUnavailable
+from remediation.errors import JournalDamaged, JournalUnavailable
 from remediation.journal.selection import EVERYTHING, Selection
 from remediation.journal.store import Base, Row, StreamTaken, Unit
 from remediation.proof.tiles import Tile
@@ -115,12 +115,7 @@ class SqliteJournalStore:
     async def _check_format(self, connection: aiosqlite.Connection) -> None:
         application = await _one(connection, "PRAGMA application_id")
         version = await _one(connection, "PRAGMA user_version")
-        if application != APPLICATION_ID:
-            raise JournalDamaged(f"{self._path} is a SQLite database, but not a journal of remediation")
-        if version > FORMAT:
-            raise JournalTooNew(f"{self._path} is in format {version}, this release reads {FORMAT}; upgrade remediation")
-        if version != FORMAT:
-            raise JournalDamaged(f"{self._path} says that it is in format {version}, which no release ever wrote")
+        schema.refuse_format(self._path, application, version)
         odd = schema.faults([(str(row[0]), row[1]) for row in await connection.execute_fetchall(schema.SELECT)])
         if odd:
             raise JournalDamaged(f"{self._path} is no journal as this program makes it: {'; '.join(odd)}")

@@ -15,8 +15,8 @@ from remediation.journal.store import Archiving, Erasing, Row, Unit
 from remediation.proof.tiles import WIDTH, Tile
 from remediation.stores import schema
 
-APPLICATION_ID = 0x52454D44  # "REMD"
-FORMAT = 1
+APPLICATION_ID = schema.APPLICATION_ID
+FORMAT = schema.FORMAT
 TIDY = "PRAGMA secure_delete = FAST"
 """No page that is rewritten keeps pieces of what stood in it. Erasing needs more, and costs more: see `_erase`."""
 _CHUNKS = (64, 8, 1)
