@@ -310,8 +310,7 @@ def test_a_panic_stays_a_panic(home: Home) -> None:
     write(home, ("host/pauses", [entries.PauseStarted(reason="stop!", by="somebody", panic=True)]))
     forget_head(home)
     recover(home, "atlas")
-    pause = state_of(home).pause
-    assert pause is not None
+    (pause,) = state_of(home).pauses
     assert pause.panic
 
 
