@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import stat
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.support.hosts import broken, entries_of, only, runbook
 from remediation import DegradationEvent, RemediatorBootstrap, Reporter
 from remediation.authoring import Finding, RemediationContext, RunbookSpec
 from remediation.coordination import beats
-from remediation.errors import HostStopped, JournalError, RegistrationError, RemediationError
+from remediation.errors import HostStopped, JournalError, JournalUnavailable, RegistrationError, RemediationError
 from remediation.hooks import hookimpl
 from remediation.model.entries import HostStarted
 from remediation.model.entries import HostStopped as StoppedEntry
@@ -41,6 +42,23 @@ async def test_what_was_reported_before_any_host_ran_is_healed_by_the_first(tmp_
     async with running_host(tmp_path, runbook()):
         await eventually(lambda: Path(event.subject).read_text() == "mended\n")
         await eventually(lambda: not inbox(tmp_path))
+
+
+async def test_a_report_before_any_host_ran_makes_the_home_for_it(tmp_path: Path) -> None:
+    event = broken(tmp_path)
+    Reporter(tmp_path / "home").report(event)
+    home = Home(tmp_path / "home")
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+    assert (home.root / ".gitignore").read_text() == "*\n"
+    async with running_host(tmp_path, runbook()):
+        await eventually(lambda: Path(event.subject).read_text() == "mended\n")
+
+
+def test_a_report_makes_no_home_out_of_a_folder_of_other_things(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(JournalUnavailable, match="is not empty and no home"):
+        Reporter(tmp_path).report(DegradationEvent(code="C", subsystem="s", subject="x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 async def test_the_remediator_is_up_before_a_sentinel_looks(tmp_path: Path) -> None:
