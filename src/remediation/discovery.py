@@ -145,7 +145,8 @@ class Plugins:
 
 def discover(settings: Settings, plugins: Sequence[Any] = ()) -> Plugins:
     """
-    All plugins: the built-in ones, what entry points bring (as ``[host] autoload`` allows), ``[host] plugins``, and `plugins`.
+    All plugins: the built-in ones, what entry points bring (as ``[host] autoload`` allows), ``[host] plugins``, and `plugins`:
+    modules, objects, or names of modules.
 
     Raises:
         RegistrationError: one can't be imported, or implements a hook that does not exist.
@@ -158,6 +159,9 @@ def discover(settings: Settings, plugins: Sequence[Any] = ()) -> Plugins:
         _register(manager, _imported(name), name)
     _load_entry_points(manager, settings.host.autoload)
     for plugin in plugins:
+        if isinstance(plugin, str):
+            _register(manager, _imported(plugin), plugin)
+            continue
         _register(manager, plugin, _free_name(manager, getattr(plugin, "__name__", type(plugin).__name__)))
     try:
         manager.check_pending()

@@ -155,3 +155,16 @@ def test_options_of_a_sentinel_are_any_pydantic_model(tmp_path: Path) -> None:
     assert made.options == Options(folder="/srv")
     with pytest.raises(RegistrationError, match=r"number 1 has no key 'foldr'; did you mean 'folder'\?$"):
         found(tmp_path, Brings(Plain)).sentinels(Settings(sentinels={"plain": [{"foldr": "/srv"}]}))
+
+
+def test_a_plugin_that_is_given_by_name_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "given_by_name.py").write_text(
+        "from remediation.authoring import hookimpl\nfrom remediation.sentinels.sqlite import SqliteSentinel\n\n\n"
+        "class Mine(SqliteSentinel):\n    kind = 'mine'\n\n\n@hookimpl\ndef remediation_sentinels():\n    return [Mine]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = found(tmp_path, "given_by_name", "given_by_name")
+    (sentinel,) = made.sentinels(Settings(base=tmp_path, sentinels={"mine": [{"path": "a.db"}]}))
+    assert type(sentinel).kind == "mine"
+    with pytest.raises(RegistrationError, match=r"'no_such_module' can't be imported: ModuleNotFoundError"):
+        found(tmp_path, "no_such_module")

@@ -75,7 +75,7 @@ class RemediatorBootstrap:
 
     Args:
         settings: See `Settings.load`.
-        plugins: Modules or objects with hooks, beside those that settings and entry points bring.
+        plugins: Modules, their names, or objects with hooks, beside those that settings and entry points bring.
         clock: The host's time.
         secrets: Credentials that runbooks may declare, by name, beside those of the vault. A name that is in both is an error.
         channels: Ways to reach people, beside those that settings and plugins bring.
