@@ -321,3 +321,36 @@ async def test_a_runbook_that_is_named_and_not_there_is_told_at_the_start(
         (line,) = [line for line in said.splitlines() if f"the settings name a runbook {name}, but there is none" in line]
         assert f"did you mean {meant}?" in line
     assert said.count("but there is none") == 2
+
+
+async def test_asking_the_host_to_stop_may_be_awaited_or_not(tmp_path: Path) -> None:
+    async with running_host(tmp_path) as host:
+        host.stop("enough")
+        await asyncio.wait_for(host.stop(), 5)
+        await asyncio.wait_for(host.stopped(), 5)
+        assert host.stopped_because == "enough"
+
+
+async def test_an_incident_is_found_by_the_id_of_the_report_that_opened_it(tmp_path: Path) -> None:
+    async with running_host(tmp_path, runbook()) as host:
+        id_ = Reporter(tmp_path / "home").report(broken(tmp_path))
+        await eventually(lambda: host.incidents())
+        incident = await host.wait_for(id_, timeout=15)
+        assert incident.status == "resolved"
+        assert host.incident(id_) == incident == host.incident(incident.id)
+        for ask in (host.incident, host.wait_for):
+            for unknown, said in (("0" * 32, "was not taken in yet"), ("nope", "no incident nope is known")):
+                with pytest.raises(KeyError, match=said):
+                    if asyncio.iscoroutine(answer := ask(unknown)):
+                        await answer
+
+
+async def test_what_is_no_event_and_what_are_no_settings_is_told_in_a_sentence(tmp_path: Path) -> None:
+    async with running_host(tmp_path) as host:
+        for wrong in (None, {"code": "C", "subsystem": "s", "subject": "x"}):
+            with pytest.raises(TypeError, match=r"report takes a DegradationEvent, not"):
+                await host.report(wrong)
+            with pytest.raises(TypeError, match=r"report takes a DegradationEvent, not"):
+                Reporter(tmp_path / "home").report(wrong)
+    with pytest.raises(TypeError, match=r"takes Settings, not str: write Settings.load"):
+        RemediatorBootstrap("remediation.toml")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
 
 from remediation.bootstrap.pulse import Pulse
+from remediation.bootstrap.reporter import must_be_event
 from remediation.coordination.beats import PACE
 from remediation.core.incident import Incident
 from remediation.core.state import HostState
@@ -17,6 +20,9 @@ from remediation.engine.trusting import Trust
 from remediation.engine.watching import Sentinels
 from remediation.journal import IntentJournal
 from remediation.model.events import DegradationEvent, Provenance
+from remediation.model.text import printable
+
+_REPORT = re.compile(r"[0-9a-f]{32}")
 
 
 class Host:
@@ -54,27 +60,33 @@ class Host:
 
         Raises:
             HostStopped, JournalError: it is not durable; report it again.
+            TypeError: `event` is no `DegradationEvent`.
 
         """
+        must_be_event(event)
         return await self._remediator.report(event, Provenance.NATIVE)
 
     async def wait_for(self, reported: Reported | str, timeout: float | None = None) -> Incident:
         """
-        Wait until the incident of a report (or with that id) is settled.
+        Wait until the incident of a report is settled.
 
         Args:
+            reported: What `report` returned, the id of an incident, or the id that `Reporter.report` returned: of the report that
+                opened the incident.
             timeout: Seconds.
 
         Raises:
             TimeoutError: it is still open; healing goes on.
             HostStopped: the host stopped before.
-            KeyError: no such incident.
+            KeyError: no such incident; from `Reporter`, it may not have been taken in yet.
 
         """
-        id_ = reported.incident if isinstance(reported, Reported) else reported
+        id_ = reported.incident if isinstance(reported, Reported) else self._incident_id(reported)
         try:
             async with asyncio.timeout(timeout):
                 return await self._remediator.settled(id_)
+        except KeyError:
+            raise _unknown(id_) from None
         except TimeoutError:
             raise TimeoutError(f"incident {id_} is not settled yet{self._waits(id_)}; healing goes on") from None
 
@@ -89,7 +101,7 @@ class Host:
 
     def incident(self, id_: str) -> Incident:
         """
-        One of `incidents`.
+        One of `incidents`, by its id or by that of the report that opened it.
 
         Non-guarantee: it may be ahead of the disk by the commit under way; what `wait_for` returns is durable.
 
@@ -97,7 +109,16 @@ class Host:
             KeyError: no such incident is known.
 
         """
-        return self._state.incidents[id_]
+        try:
+            return self._state.incidents[self._incident_id(id_)]
+        except KeyError:
+            raise _unknown(id_) from None
+
+    def _incident_id(self, id_: str) -> str:
+        """`id_`, or the incident that the report of this id opened."""
+        if not _REPORT.fullmatch(id_):
+            return id_
+        return next((known for known in self._state.incidents if known.endswith(f"-{id_[:12]}")), id_)
 
     @property
     def halted(self) -> str:
@@ -126,11 +147,35 @@ class Host:
         await self._requests.take_in()
         return await self._remediator.quiet()
 
-    def stop(self, reason: str = "asked to stop") -> None:
-        """Ask the host to stop; leaving ``async with boot.start()`` does it."""
+    def stop(self, reason: str = "asked to stop") -> Awaitable[None]:
+        """
+        Ask the host to stop; leaving ``async with boot.start()`` does it.
+
+        What it returns may be awaited or ignored: it is `stopped`, and comes at once.
+        """
         self.stopped_because = self.stopped_because or reason
         self._stopped.set()
+        return _Asked(self._stopped)
 
     async def stopped(self) -> None:
         """Return once somebody called `stop`."""
         await self._stopped.wait()
+
+
+class _Asked:
+    """`Host.stopped`, for whoever awaits it; nothing is left over if nobody does."""
+
+    def __init__(self, stopped: asyncio.Event) -> None:
+        self._stopped = stopped
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._stopped.wait().__await__()
+
+
+def _unknown(id_: str) -> KeyError:
+    if _REPORT.fullmatch(id_):
+        return KeyError(
+            f"no incident that the report {id_} opened is known: it was not taken in yet, or it was taken into one that was there; "
+            "host.incidents() lists them"
+        )
+    return KeyError(f"no incident {printable(id_)} is known; host.incidents() lists them, and all of history is in host.journal")

@@ -34,8 +34,10 @@ class Reporter:
 
         Raises:
             JournalUnavailable: it is not durable; the message says why.
+            TypeError: `event` is no `DegradationEvent`.
 
         """
+        must_be_event(event)
         self._make_home()
         now = epoch_ms(SystemClock().now())
         if event.observed_at is None:
@@ -52,3 +54,17 @@ class Reporter:
                 self._home.make()
             except ConfigurationError as error:
                 raise JournalUnavailable(f"the report can't be left: {error}") from error
+
+
+def must_be_event(event: object) -> None:
+    """
+    Refuse what is no event, before anything is done.
+
+    Raises:
+        TypeError: it is none.
+
+    """
+    if not isinstance(event, DegradationEvent):
+        raise TypeError(
+            f"report takes a DegradationEvent, not {type(event).__name__}: write DegradationEvent(code=…, subsystem=…, subject=…)"
+        )

@@ -91,6 +91,8 @@ class RemediatorBootstrap:
         secrets: Mapping[str, str] | None = None,
         channels: Sequence[Channel] = (),
     ) -> None:
+        if not isinstance(settings, Settings):
+            raise TypeError(f"RemediatorBootstrap takes Settings, not {type(settings).__name__}: write Settings.load(path)")
         self.settings = settings
         self.controls = HostControls()
         self._given = Credentials(secrets)
