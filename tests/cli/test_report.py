@@ -125,3 +125,9 @@ def test_a_report_needs_no_library_of_the_host(home: Home) -> None:
         "psutil",
         "rich.console",
     }
+
+
+def test_a_severity_may_be_written_in_lower_case(home: Home) -> None:
+    assert remediation("report", *NAMED, "--severity", "p1", "--home", str(home.root)).status == 0
+    (message,) = home.inbox.glob("*.json")
+    assert json.loads(message.read_text())["document"]["severity"] == "P1"

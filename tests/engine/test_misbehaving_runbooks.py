@@ -270,6 +270,17 @@ async def test_a_step_that_an_instance_makes_not_async_is_a_fault(tmp_path: Path
         assert "async" in (await faults(host))[0].error
 
 
+async def test_a_plan_that_pydantic_refuses_is_told_on_one_line(tmp_path: Path) -> None:
+    async def plan(ctx: RemediationContext) -> Plan:
+        return Plan(DeleteFile(path="relative"))
+
+    async with running_host(tmp_path, runbook("bad", code=BAD, action=plan)) as host:
+        await host.wait_for(await host.report(broken(tmp_path, code=BAD)), timeout=15)
+        (fault,) = await faults(host)
+        assert fault.error.startswith("action raised ValidationError: path: ")
+        assert not [word for word in ("Value error", "\\n", "pydantic", "\n") if word in fault.error]
+
+
 async def test_a_faulty_runbook_is_passed_over_and_the_next_one_heals(tmp_path: Path) -> None:
     books = (runbook("bad", code=BAD, precondition=raising(KeyError("oops"))), runbook("good", code=BAD))
     async with running_host(tmp_path, *books) as host:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from remediation.model.events import DegradationEvent
 from remediation.model.text import (
     EVIDENCE_CAP,
     EVIDENCE_DEPTH,
@@ -18,6 +20,7 @@ from remediation.model.text import (
     capped_identity,
     clamp_json,
     printable,
+    reason_of,
     wellformed,
 )
 
@@ -227,3 +230,13 @@ def test_cleaning_takes_linear_time(work: Callable[[int], object]) -> None:
         return best
 
     assert seconds(400_000) < 8 * 5 * max(seconds(50_000), 0.0005)
+
+
+def test_what_pydantic_says_is_told_on_one_line_without_its_furniture() -> None:
+    with pytest.raises(ValidationError) as raised:
+        DegradationEvent(code="no code", subsystem="s", subject="x", severity="P9", summary=3)
+    told = reason_of(raised.value)
+    assert told.startswith("code: must be 1-64 letters, digits or _.:- and begin with a letter or digit; severity: ")
+    assert "\n" not in told
+    assert "pydantic" not in told
+    assert reason_of(KeyError("oops")) == "'oops'"

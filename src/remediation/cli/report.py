@@ -23,7 +23,9 @@ def report(
     code: Annotated[str, typer.Option("--code", metavar="C", help="The class of degradation, e.g. QUEUE_STUCK.")],
     subsystem: Annotated[str, typer.Option("--subsystem", metavar="S", help="The part of the host it belongs to, e.g. mail.")],
     subject: Annotated[str, typer.Option("--subject", metavar="X", help="The one thing that is affected: a path, a queue, a job.")],
-    severity: Annotated[Severity, typer.Option("--severity", help="How bad: P0 everything stops, P3 can wait.")] = Severity.P2,
+    severity: Annotated[
+        Severity, typer.Option("--severity", case_sensitive=False, help="How bad: P0 everything stops, P3 can wait.")
+    ] = Severity.P2,
     summary: Annotated[str, typer.Option("--summary", metavar="TEXT", help="One line for people.")] = "",
     evidence: Annotated[
         str, typer.Option("--evidence", metavar="JSON", help="What was seen, as JSON; - reads it from standard input.")

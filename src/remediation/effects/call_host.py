@@ -13,7 +13,7 @@ from remediation.effects.masking import masked
 from remediation.errors import EffectConflict, EffectError, EffectRefused, RemediationError
 from remediation.model.plan import Probe, Promise
 from remediation.model.runbook import Radius, Reversibility
-from remediation.model.text import capped, clamp_json, printable, wellformed
+from remediation.model.text import capped, clamp_json, printable, reason_of, wellformed
 from remediation.ports.effect import Control, Effect, EffectContext, Output, Prepared, SecretRef, Touches
 
 RESULT_CAP = 16 * 1024
@@ -173,7 +173,7 @@ async def _guarded(
             raise
         failure = masked(str(error), values)
     except Exception as error:
-        text = printable(capped(wellformed(masked(f"{type(error).__name__}: {error}", values)), 1024))
+        text = printable(capped(wellformed(masked(f"{type(error).__name__}: {reason_of(error)}", values)), 1024))
         failure = f"{what} of control {name!r} failed: {text}"
         if not values:
             raise EffectError(failure) from error

@@ -18,7 +18,7 @@ from remediation.core.tallies import STORM_SUBJECT
 from remediation.errors import RegistrationError
 from remediation.model.events import A_WORD, DegradationEvent, Provenance, is_word
 from remediation.model.runbook import Radius, RunbookSpec
-from remediation.model.text import printable
+from remediation.model.text import printable, reason_of
 from remediation.runbook import Runbook
 from remediation.settings import plugged
 
@@ -84,7 +84,9 @@ class Registry:
         try:
             instance = kind()
         except Exception as error:
-            raise RegistrationError(f"runbook {spec.id!r} can't be constructed: {type(error).__name__}: {error}") from error
+            raise RegistrationError(
+                f"runbook {spec.id!r} can't be constructed: {type(error).__name__}: {reason_of(error)}"
+            ) from error
         filled = plugged.filled(kind.options_type, options or {}, f'[runbooks."{spec.id}".options]')
         registered = Registered(instance, spec, filled, code_digest(kind), plugin or kind.__module__)
         self.runbooks[spec.id] = registered

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from remediation.core.incident import Incident, Phase
 from remediation.core.state import HostState
@@ -27,7 +26,7 @@ from remediation.model.entries import (
     PauseStarted,
 )
 from remediation.model.events import DegradationEvent, Provenance
-from remediation.model.text import SUMMARY_CAP, capped, wellformed
+from remediation.model.text import SUMMARY_CAP, capped, reason_of, wellformed
 from remediation.ports.clock import Clock
 from remediation.ports.journal import Journal
 
@@ -125,7 +124,7 @@ class Requests:
             raise
         except Exception as error:
             # A message that can't be carried out now never will be, and must not stand in the way of all that come after it.
-            reason = "; ".join(item["msg"] for item in error.errors()) if isinstance(error, ValidationError) else str(error)
+            reason = reason_of(error)
             self._reject(message.id, reason)
             self._inbox.reject(message.path, reason)
         else:

@@ -13,7 +13,7 @@ from remediation.context import RemediationContext
 from remediation.engine.conduct import LONGEST_TURN, STEP, Conduct, Scope, put_right
 from remediation.errors import OutsideRoots, RemediationError
 from remediation.model.runbook import Escalation, Finding, Verdict, Wait
-from remediation.model.text import SUMMARY_CAP, capped, printable
+from remediation.model.text import SUMMARY_CAP, capped, printable, reason_of
 from remediation.ports.effect import Plan
 from remediation.runbook import Runbook
 
@@ -199,5 +199,6 @@ async def bounded(coroutine: Coroutine[Any, Any, T], seconds: float, name: str) 
 
 def describe_error(error: BaseException) -> str:
     """An exception as one safe line: its type and message, never a value of a local variable."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    reason = reason_of(error)
+    text = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     return capped(printable(text), SUMMARY_CAP)

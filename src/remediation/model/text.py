@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import ValidationError
+
 from remediation.model.redaction.redactor import Redactor
 
 SUBJECT_CAP = 4096
@@ -52,6 +54,17 @@ def printable(text: str, *, newlines: bool = False) -> str:
     """
     cleaned = _UNPRINTABLE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
     return cleaned if newlines else cleaned.replace("\n", "\\n")
+
+
+def reason_of(error: BaseException) -> str:
+    """The message of an exception as people are to read it: of one of pydantic's, what is wrong where, on one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    said = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        where, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+        said.append(f"{where}: {what}" if where else what)
+    return "; ".join(said)
 
 
 def capped(text: str, cap: int) -> str:
