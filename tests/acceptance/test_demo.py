@@ -1,6 +1,10 @@
 """The demo, as anybody runs it, and what it leaves behind with --keep."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,19 @@ def test_an_existing_folder_is_not_played_in(tmp_path: Path) -> None:
     ran = User(tmp_path).remediation("demo", "--home", "mine")
     assert ran.status == 2
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
+
+
+def test_interrupted_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    argv = [sys.executable, "-m", "remediation", "demo"]
+    with subprocess.Popen(argv, env={**os.environ, "TMPDIR": str(scratch)}, stdout=subprocess.PIPE, text=True) as playing:
+        assert playing.stdout is not None
+        for line in playing.stdout:
+            if "remediation run" in line:
+                break
+        assert list(scratch.iterdir())
+        playing.send_signal(signal.SIGINT)
+        playing.communicate(timeout=60)
+    assert playing.returncode == 130
+    assert list(scratch.iterdir()) == []

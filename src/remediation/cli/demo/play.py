@@ -35,6 +35,13 @@ def perform(home: Path | None, *, keep: bool) -> None:
         asyncio.run(_play(scene, host, teller))
     except (DemoFailed, OSError, sqlite3.Error, subprocess.SubprocessError) as error:
         output.fail(f"{error}. Everything is left in {scene.folder}")
+    except KeyboardInterrupt:
+        host.stop()
+        if keep:
+            output.complain(f"left for you: {scene.folder}")
+        else:
+            scene.remove()
+        raise
     finally:
         host.stop()
     teller.title(f"done in {time.monotonic() - begun:.0f} s")
