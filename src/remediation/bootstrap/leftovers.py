@@ -60,8 +60,9 @@ def clear_leftovers(home: Home, locks: MachineLock) -> None:
                 path.unlink(missing_ok=True)
     with _nobody_writes(home.journal_lock) as sure:
         if sure:
-            for path in home.keys.glob(f".{home.head_note.name}.*"):
-                path.unlink(missing_ok=True)
+            for name in (home.head_note.name, home.keys_owner.name, f".{home.keys_owner.name}"):
+                for path in home.keys.glob(f".{name}.*"):
+                    path.unlink(missing_ok=True)
             names = (f".{home.signing_key.name}.*", f".{home.verifier_keys.name}.*")
             if unfinished := [path for name in names for path in home.keys.glob(name)]:
                 # A rotation makes such files without the writer lock. Listed before its lock is taken, they are those of dead ones.

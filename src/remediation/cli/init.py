@@ -56,7 +56,11 @@ def init(
     from remediation.settings import Settings
 
     place = Home.locate(home)
-    settings, text = _settings(place, host_id)
+    try:
+        settings, text = _settings(place, host_id)
+    except PermissionError:
+        place.make()  # says what can't be looked into
+        raise
     # Before anything is made: what is refused leaves nothing behind.
     refuse_keys_of_another_home(settings.home)
     place.make()
@@ -87,8 +91,7 @@ def _settings(place: Home, host_id: str | None) -> tuple[Settings, str]:
 
     beside = place.root.parent / place.config.name
     text = ""
-    # Where nobody may look, making the home says so.
-    if not os.path.exists(place.config) and not (place.root.name == ".remediation" and os.path.exists(beside)):
+    if not place.config.exists() and not (place.root.name == ".remediation" and beside.exists()):
         text = template(new_host_id() if host_id is None else host_id)
     settings = Settings.parse(text, place.config, home=place.root) if text else Settings.of(place)
     _agree(settings, host_id)
