@@ -15,6 +15,7 @@ from tests.support.written_journal import Ran, WrittenJournal, remediation
 
 from remediation.coordination.locks import HostLock
 from remediation.coordination.machine_lock import MachineLock
+from remediation.journal.inbox import Inbox
 from remediation.model import entries
 from remediation.ports.clock import SystemClock
 from remediation.ports.locking import Claim
@@ -175,6 +176,18 @@ def test_what_waits_for_a_person_is_told(written: WrittenJournal) -> None:
     assert ran.status == 1
     assert f"remediation incident show {stories.incident_id('00000001')}" in ran.out
     assert f"remediation incident show {stories.incident_id('00000002')}" in ran.out
+
+
+def test_what_lies_in_the_inbox_and_is_no_message_is_told_apart_from_what_waits(written: WrittenJournal) -> None:
+    inbox = written.home.inbox
+    for name in ("note.txt", "report.json", ".tmp"):
+        (inbox / name).write_text("{}")
+    (inbox / "rejected").mkdir(exist_ok=True)
+    (said,) = findings(written, "inbox")
+    assert said["level"] == "warning"
+    assert said["message"].startswith("2 that lie there are no messages")
+    Inbox(inbox).put("report", {}, at=1)
+    assert [item["message"] for item in findings(written, "inbox")][1:] == ["1 wait, and no host runs"]
 
 
 def test_runbooks_that_may_not_act_are_told(written: WrittenJournal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -27,9 +28,11 @@ from remediation.coordination.machine_lock import FILE
 from remediation.core.state import HostState
 from remediation.discovery import discover
 from remediation.errors import RemediationError
+from remediation.journal.inbox import is_message
 from remediation.journal.tree import note_size
 from remediation.model.base import from_epoch_ms, parse_timestamp, timestamp
 from remediation.model.entries import HostStarted
+from remediation.model.text import printable
 from remediation.settings import Home, Settings
 
 _WAITED_TOO_LONG = 60.0
@@ -277,7 +280,20 @@ def _locks(home: Home) -> Iterator[Finding]:
 
 
 def _inbox(home: Home, host: HostStarted | None) -> Iterator[Finding]:
-    times = [entry.stat().st_mtime for entry in os.scandir(home.inbox) if not entry.name.startswith(".") and entry.is_file()]
+    times, strays = [], []
+    for entry in os.scandir(home.inbox):
+        if is_message(entry.name):
+            with contextlib.suppress(FileNotFoundError):  # it was taken in meanwhile
+                times.append(entry.stat(follow_symlinks=False).st_mtime)
+        elif not entry.name.startswith(".") and entry.name != "rejected":
+            strays.append(entry.name)
+    if strays:
+        yield Finding(
+            "warning",
+            "inbox",
+            f"{len(strays)} that lie there are no messages, so that no host takes them in, such as {printable(min(strays))}",
+            f"remove them from {home.inbox}; leave reports with `remediation report`",
+        )
     refused = list((home.inbox / "rejected").glob("*.json"))
     if refused:
         yield Finding(

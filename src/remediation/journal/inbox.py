@@ -35,6 +35,11 @@ _FAULTS = {errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV}
 """What opening says of a file that can't be a message: a link, one that nobody lets us read, a socket."""
 
 
+def is_message(name: str) -> bool:
+    """Whether a file of this name in an inbox is a message; others are left alone."""
+    return _NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message as found in the inbox."""
@@ -142,7 +147,7 @@ class Inbox:
     def _names(self) -> Iterator[str]:
         try:
             with os.scandir(self.path) as entries:
-                yield from (entry.name for entry in entries if _NAME.fullmatch(entry.name))
+                yield from (entry.name for entry in entries if is_message(entry.name))
         except FileNotFoundError:
             return
         except OSError as error:
