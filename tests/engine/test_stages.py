@@ -287,3 +287,27 @@ async def test_receipts_of_a_finished_stage_are_those_of_its_entry(tmp_path: Pat
         stages = only(StageApplied, await entries_of(host, incident.id))
         assert [stage.stage for stage in stages] == [0, 1]
         assert incident.attempts[0].receipts[:3] == (*stages[0].receipts, *stages[1].receipts)
+
+
+async def test_two_effects_of_one_stage_on_one_file_are_refused_before_anything_is_planned(tmp_path: Path) -> None:
+    async def twice(ctx: RemediationContext) -> Plan:
+        path = ctx.subject_path()
+        return Plan(WriteFile(path=path, content="half\n"), WriteFile(path=path, content="mended\n"))
+
+    async with running_host(tmp_path, runbook(action=twice)) as host:
+        event = broken(tmp_path)
+        incident = await host.wait_for(await host.report(event), timeout=15)
+        assert (incident.status, incident.attempts) == ("escalated", ())
+        assert "effects 1 and 2 of the stage both change" in incident.reason
+        assert "put it into the next stage" in incident.reason
+        assert Path(event.subject).read_text() == "broken\n"
+
+
+async def test_two_effects_on_one_file_in_two_stages_are_carried_out(tmp_path: Path) -> None:
+    async def once_each(ctx: RemediationContext) -> Plan:
+        text = ("half\n", "mended\n")[ctx.stage]
+        return Plan(WriteFile(path=ctx.subject_path(), content=text), more=ctx.stage == 0)
+
+    async with running_host(tmp_path, runbook(action=once_each)) as host:
+        incident = await host.wait_for(await host.report(broken(tmp_path)), timeout=15)
+        assert incident.status == "resolved"

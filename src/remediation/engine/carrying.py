@@ -50,6 +50,7 @@ async def prepare(plan: Plan, loan: Loan, *, declared: Radius, stage: int, secon
     log = structlog.get_logger("remediation.effects")
     masked = loan.world.redactor.text
     planned = []
+    changed: dict[str, int] = {}
     room = DIFFS_CAP
     if len(plan.effects) > EFFECTS_CAP:
         raise EffectRefused(f"a stage of {len(plan.effects)} effects is too large: at most {EFFECTS_CAP}, use more stages")
@@ -59,6 +60,8 @@ async def prepare(plan: Plan, loan: Loan, *, declared: Radius, stage: int, secon
         if effect.kind not in loan.world.kinds:
             raise EffectError(f"effect kind {effect.kind!r} is not registered; return it from the remediation_effects hook")
         prepared = await effect.prepare(context)
+        if effect.promised(context) is Promise.STATE and type(prepared).model_fields:
+            _refuse_overlap(changed, effect, index)
         diff = capped(masked(wellformed(effect.diff(prepared, context))), min(DIFF_CAP, room)) if room > 256 else ""
         room -= len(diff)
         planned.append(
@@ -310,6 +313,22 @@ class Carrier:
 
     def _now(self) -> int:
         return epoch_ms(self._loan.world.clock.now())
+
+
+def _refuse_overlap(changed: dict[str, int], effect: Effect[Any, Any], index: int) -> None:
+    """
+    Note in `changed` what `effect` changes. It has recorded a before-state, and whoever changes that first makes it a conflict for sure.
+
+    Raises:
+        EffectRefused: an effect before it changes the same.
+
+    """
+    for path in effect.touches().paths:
+        if (first := changed.setdefault(path, index)) != index:
+            raise EffectRefused(
+                f"effects {first + 1} and {index + 1} of the stage both change {printable(path)}: all are prepared before the first is "
+                "applied, so that the later one would find another file than it was planned for; put it into the next stage (more=True)"
+            )
 
 
 def _written(output: Any, effect: Effect[Any, Any]) -> str:
