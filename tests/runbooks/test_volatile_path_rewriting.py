@@ -79,6 +79,21 @@ def test_every_mention_is_replaced_and_told() -> None:
     assert b"/tmp/site" not in result.source
 
 
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("open(f'/tmp/site/{NAME}.html')", "NAME"),
+        ("open(f'{base()}/page.html')", "base()"),
+        ("open(os.path.join(BASE, sys.argv[1], 'page.html'))", "sys.argv[1]"),
+        ("open(Path('/tmp') / folder.lower() / 'page.html')", "folder.lower()"),
+        ("open('/tmp/site/' + NAME)", "NAME"),
+    ],
+)
+def test_what_can_not_be_resolved_is_shown_with_its_line(line: str, unknown: str) -> None:
+    reason = refused(f"import os, sys\nfrom pathlib import Path\nBASE = '/tmp'\n    \nif True:\n    {line}\n")
+    assert f"line 6 holds a part of /tmp/site/page.html: {line}; what {unknown} stands for can't be told from the text" in reason
+
+
 def test_several_files_are_replaced_at_once() -> None:
     result = rewrite(b'from pathlib import Path\na = "/tmp/a"\nb = Path("/tmp/b")\n', {"/tmp/a": "x/a", "/tmp/b": "../b"})
     assert result.source.decode().splitlines()[1:] == [
@@ -181,7 +196,7 @@ def test_an_import_after_the_mention_is_not_relied_on() -> None:
     ("source", "reason"),
     [
         ("import sys\nx = open('/tmp/site/' + sys.argv[1])", "makes up the path at run time: line 2"),
-        ("for name in ['page.html']:\n    open(f'/tmp/site/{name}')", "makes up the path at run time: line 1"),
+        ("for name in ['page.html']:\n    open(f'/tmp/site/{name}')", "makes up the path at run time: line 2"),
         (
             "import tempfile, os\nx = open(os.path.join(tempfile.gettempdir(), 'site', 'page.html'))",
             "makes up the path at run time: line 2",

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from remediation.model.text import printable
+from remediation.model.text import capped, printable
 from remediation.runbooks._volatile_path import CanNotHeal
 from remediation.runbooks._volatile_path.pathlib_name import PathName
 from remediation.runbooks._volatile_path.values import Reading, Value
 from remediation.runbooks._volatile_path.writes import changed_at
 
 _OPERANDS = (cst.Attribute, cst.Subscript, cst.Await, cst.UnaryOperation, cst.BinaryOperation)
+_SHOWN = 160
 _STRINGS = (cst.SimpleString, cst.ConcatenatedString, cst.FormattedString)
 
 
@@ -115,14 +116,44 @@ class _Rewriting:
     def _why_not_named(self, file: str) -> str:
         """The reason why no expression stands for `file`, as well as it can be told."""
         name, folder = posixpath.basename(file), posixpath.dirname(file)
+        reasons = []
         for node in _texts(self._reading.module):
             text = node.raw_value if isinstance(node, cst.SimpleString) else node.value
             if file in text or folder in text or name in text:
                 line = self._reading.line(node)
                 if file in text:
                     return f"line {line} names {printable(file)} in a way that can't be changed safely"
-                return f"the script makes up the path at run time: line {line} holds a part of {printable(file)}"
+                reason = f"the script makes up the path at run time: line {line} holds a part of {printable(file)}"
+                if unknown := self._unknown_beside(node):
+                    return f"{reason}: {self._shown(node)}; what {self._code(unknown)} stands for can't be told from the text"
+                reasons.append(f"{reason}: {self._shown(node)}")
+        if reasons:
+            return reasons[0]
         return f"the script does not name {printable(file)}"
+
+    def _unknown_beside(self, text: cst.CSTNode) -> cst.CSTNode | None:
+        """The first thing whose value is not known in the expression that `text` is a part of."""
+        whole = text
+        for outer in self._reading.ancestors(text):
+            if isinstance(outer, cst.Arg | cst.FormattedStringExpression):
+                continue
+            is_part = isinstance(whole, cst.FormattedStringText) or any(part is whole for part in self._reading.operands(outer))
+            if not is_part:
+                break
+            whole = outer
+        return self._unknown(whole) if whole is not text else None
+
+    def _unknown(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        if isinstance(node, cst.FormattedStringText) or self._reading.value(node) is not None:
+            return None
+        parts = self._reading.operands(node)
+        return next((found for part in parts if (found := self._unknown(part)) is not None), None) if parts else node
+
+    def _shown(self, node: cst.CSTNode) -> str:
+        return capped(printable(self._reading.module.code.splitlines()[self._reading.line(node) - 1].strip()), _SHOWN)
+
+    def _code(self, node: cst.CSTNode) -> str:
+        return capped(printable(self._reading.module.code_for_node(node)), _SHOWN)
 
     def _check_nothing_left(self, found: _Finder) -> None:
         """Every text that holds one of the paths must be replaced, or be without effect."""

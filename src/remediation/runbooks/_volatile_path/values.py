@@ -105,6 +105,20 @@ class Reading:
             self._values[node] = value if value is None or len(value.text) <= _LONGEST else None
         return self._values[node]
 
+    def operands(self, node: cst.CSTNode) -> Sequence[cst.CSTNode]:
+        """What a text or path is put together from; empty for everything that is not put together in a way that is known here."""
+        match node:
+            case cst.FormattedString():
+                return [part.expression for part in node.parts if isinstance(part, cst.FormattedStringExpression)]
+            case cst.ConcatenatedString() | cst.BinaryOperation(operator=cst.Add() | cst.Divide()):
+                return [node.left, node.right]
+            case cst.Call():
+                plain = [argument.value for argument in node.args]
+                if isinstance(node.func, cst.Attribute) and node.func.attr.value == "joinpath":
+                    return [node.func.value, *plain]
+                return plain if self.called(node) in _PATH_TYPES | _JOINS | _TEXT else []
+        return []
+
     def _fold(self, node: cst.CSTNode, depth: int) -> Value | None:
         match node:
             case cst.SimpleString():
