@@ -132,6 +132,18 @@ async def test_the_commit_message_explains_what_why_by_what_evidence_and_how_to_
     assert rest[-3:] == ["Remediation-Incident: incident/0123/4567", "Remediation-Runbook: volatile-path", ""]
 
 
+async def test_the_commit_message_tells_what_the_script_does_not_use_any_more(site: Site) -> None:
+    source = "import os\nfrom pathlib import Path\n\nBASE = '{gone}'\nprint(Path(os.path.join(BASE, 'page.html')).read_text())\n"
+    site.with_content_in_history(script=source)
+    commit, _ = await planned(site)
+    text = " ".join(commit.message.split())
+    wanted = (
+        "Nothing in scripts/build.py uses os (line 1), BASE (line 4) any more; other files may, so that is left for you to remove."
+    )
+    assert wanted in text
+    assert f"BASE = '{site.gone}'" in dict(commit.files)["scripts/build.py"]
+
+
 # -- where content is found -------------------------------------------------------------------------------------------------
 
 

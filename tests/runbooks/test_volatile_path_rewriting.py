@@ -80,6 +80,24 @@ def test_every_mention_is_replaced_and_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "unused"),
+    [
+        ("import os\nB = '/tmp/site'\nx = open(os.path.join(B, 'page.html'))", ("os (line 1)", "B (line 2)")),
+        ("A = '/tmp'\nB = A + '/site'\nx = open(B + '/page.html')", ("A (line 1)", "B (line 2)")),
+        ("from pathlib import Path\nB = Path('/tmp/site')\nx = open(B / 'page.html')", ("B (line 2)",)),
+        ("B = '/tmp/site'\nprint(B)\nx = open(B + '/page.html')", ()),
+        ("B = '/tmp/site'\n__all__ = ['B']\nx = open(B + '/page.html')", ()),
+        ("def f():\n    return B\nB = '/tmp/site'\nx = open(B + '/page.html')", ()),
+        ("B = '/tmp/other'\nx = open('/tmp/site/page.html')", ()),
+    ],
+)
+def test_what_only_the_old_expression_used_is_told_and_left(source: str, unused: tuple[str, ...]) -> None:
+    result = rewritten(source)
+    assert result.unused == unused
+    assert all(line in result.source.decode() for line in source.splitlines() if line.startswith(("A =", "B =", "import")))
+
+
+@pytest.mark.parametrize(
     ("line", "unknown"),
     [
         ("open(f'/tmp/site/{NAME}.html')", "NAME"),

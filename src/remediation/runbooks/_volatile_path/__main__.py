@@ -18,7 +18,7 @@ def main() -> None:
     except CanNotHeal as why:
         json.dump({"reason": why.reason}, sys.stdout)
     else:
-        json.dump({"source": base64.b64encode(done.source).decode("ascii"), "lines": done.lines}, sys.stdout)
+        json.dump({"source": base64.b64encode(done.source).decode("ascii"), "lines": done.lines, "unused": done.unused}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -46,4 +46,4 @@ async def rewrite_apart(ctx: RemediationContext, source: bytes, files: Mapping[s
         raise CanNotHeal(answer["reason"])
     if "source" not in answer:
         raise CanNotHeal(f"the script could not be parsed: the parser ended with exit code {done.exit_code}")
-    return Rewritten(base64.b64decode(answer["source"]), tuple(answer["lines"]))
+    return Rewritten(base64.b64decode(answer["source"]), tuple(answer["lines"]), tuple(answer["unused"]))

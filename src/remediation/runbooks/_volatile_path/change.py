@@ -106,13 +106,18 @@ async def build(ctx: RemediationContext, repository: Repository, claim: Claim, m
     if len(set(taken)) != len(taken):
         raise CanNotHeal("two of the missing files have the same name, and would need the same place in the repository")
     files: dict[str, bytes] = {item.place: item.content.data for item in kept if not item.content.tracked}
-    lines = {}
+    lines: dict[str, tuple[int, ...]] = {}
+    notes = []
     for script in {item.script: None for item in kept}:
         folder = posixpath.dirname(script) or "."
         places = {item.missing: posixpath.relpath(item.place, folder) for item in kept if item.script == script}
         rewritten = await rewrite_apart(ctx, scripts[script], places)
         files[script], lines[script] = rewritten.source, rewritten.lines
-    notes = []
+        if rewritten.unused:
+            names = printable(", ".join(rewritten.unused))
+            notes.append(
+                f"nothing in {printable(script)} uses {names} any more; other files may, so that is left for you to remove"
+            )
     confidence = min(item.content.confidence for item in kept)
     for path in missing:
         others = [name for name in await repository.naming(path) if name not in lines and posixpath.splitext(name)[1] not in _PROSE]

@@ -31,6 +31,8 @@ class Rewritten:
     source: bytes
     lines: tuple[int, ...]
     """The lines of the old text that were changed."""
+    unused: tuple[str, ...] = ()
+    """What nothing in the script refers to any more: names that the old expressions were made of, each with its line."""
 
 
 def rewrite(source: bytes, files: Mapping[str, str]) -> Rewritten:
@@ -95,7 +97,9 @@ class _Rewriting:
             raise CanNotHeal("the script can't be rewritten")
         module = path.add_import(changed)
         cst.parse_module(module.bytes)
-        return Rewritten(module.bytes, tuple(sorted({reading.line(node) for node in nodes})))
+        lines = tuple(sorted({reading.line(node) for node in nodes}))
+        unused = reading.only_used_in(nodes, but=path.expression.split(".", maxsplit=1)[0])
+        return Rewritten(module.bytes, lines, tuple(f"{name} (line {line})" for name, line in unused))
 
     def _expression(self, node: cst.BaseExpression, path: str) -> cst.BaseExpression:
         value = self._reading.value(node)

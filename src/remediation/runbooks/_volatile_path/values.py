@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
+from libcst import matchers
 from libcst.metadata import Assignment, MetadataWrapper, ParentNodeProvider, PositionProvider, ScopeProvider
 
 _PATH_TYPES = frozenset(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePath", "PurePosixPath"))
@@ -118,6 +119,27 @@ class Reading:
                     return [node.func.value, *plain]
                 return plain if self.called(node) in _PATH_TYPES | _JOINS | _TEXT else []
         return []
+
+    def only_used_in(self, nodes: Sequence[cst.CSTNode], *, but: str) -> list[tuple[str, int]]:
+        """Names of the module, except `but`, that nothing refers to outside of `nodes`, and not even a text mentions; with their lines."""
+        scope = self._scopes.get(self.module)
+        inside = {id(node) for node in nodes}
+        found: dict[str, int] = {}
+        texts = {
+            node.raw_value for node in matchers.findall(self.module, matchers.SimpleString()) if isinstance(node, cst.SimpleString)
+        }
+        before = -1
+        while scope is not None and before < len(found):  # a constant may have been used by another one only
+            before = len(found)
+            for assignment in scope.assignments:
+                name = assignment.name
+                if name in found or name in texts or name == but or len(scope[name]) != 1 or not isinstance(assignment, Assignment):
+                    continue
+                uses = [access.node for access in assignment.references]
+                if uses and all(any(id(part) in inside for part in (use, *self.ancestors(use))) for use in uses):
+                    found[name] = self.line(assignment.node)
+                    inside.add(id(bound_value(assignment.node, self)))
+        return sorted(found.items(), key=lambda item: item[1])
 
     def _fold(self, node: cst.CSTNode, depth: int) -> Value | None:
         match node:
