@@ -40,6 +40,20 @@ async def test_a_database_in_use_is_seen_as_it_is_committed(tmp_path: Path) -> N
         assert sorted(os.listdir(tmp_path)) == names == ["app.db", "app.db-shm", "app.db-wal"]
 
 
+async def test_the_schema_of_a_good_database_is_told_unless_it_is_long(tmp_path: Path) -> None:
+    database = databases.make(tmp_path / "app.db", wal=True)
+    work = 'database.execute("CREATE TABLE more (a)")'
+    with databases.holder(database, work):
+        found = await look(database)
+    assert {entry[:4] for entry in found.schema_entries if entry[3]} == {entry for entry in databases.schema(database) if entry[3]}
+    assert found.schema_version == databases.pragma(database, "schema_version")
+    connection = sqlite3.connect(database, isolation_level=None)
+    connection.execute(f"CREATE TABLE long (a DEFAULT '{'x' * 16_384}')")
+    connection.close()
+    long = await look(database)
+    assert (long.state, long.schema_entries, long.schema_version) == ("ok", (), None)
+
+
 async def test_a_wal_that_a_crash_left_counts_and_stays_as_it_is(tmp_path: Path) -> None:
     database = databases.make(tmp_path / "app.db", wal=True)
     databases.leave_wal(database, 'database.execute("DELETE FROM orders WHERE id <= 100")')

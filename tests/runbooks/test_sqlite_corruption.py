@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.support.sqlite_healing import Heal, report
 from tests.support.world import EffectWorld, tree
 
 from remediation.effects.sqlite import children
+from remediation.effects.sqlite.known import LastGood
 from remediation.errors import EffectConflict, OutsideRoots
 from remediation.model.events import Provenance
 from remediation.model.plan import PlanRecord
@@ -566,3 +568,37 @@ def test_it_declares_what_it_may_do() -> None:
         "patch",
         "partial",
     )
+
+
+# -- a damaged schema
+
+
+async def test_a_lost_schema_is_taken_from_the_last_good_check(wal: bool, world: EffectWorld) -> None:
+    path = databases.make(world.root / "app.db", wal=wal)
+    before, schema = databases.rows(path), databases.schema(path)
+    good = await remembered(path, world)
+    databases.overwrite(path, 100, random.Random(1).randbytes(300))
+    heal = Heal(world, report(path, last_good=good))
+    verdict = await heal.through()
+    assert "the schema was taken from the last good check; it was not changed since" in heal.finding.evidence
+    assert databases.rows(path) == before
+    assert databases.schema(path) == schema
+    assert verdict.status == "healthy"
+    assert heal.stages[0].tags == ("data-loss",)
+
+
+async def test_a_schema_that_was_changed_since_is_not_taken(wal: bool, world: EffectWorld) -> None:
+    path = databases.make(world.root / "app.db", wal=wal)
+    good = await remembered(path, world)
+    database = sqlite3.connect(path, isolation_level=None)
+    database.executescript("DROP TABLE blob; CREATE TABLE other (a); INSERT INTO other VALUES ('not a blob')")
+    database.close()
+    databases.overwrite(path, 100, random.Random(1).randbytes(300))
+    finding = await Heal(world, report(path, last_good=good)).decide()
+    assert not finding.applicable
+    assert finding.reason == "nothing can be salvaged, and there is no good backup"
+
+
+async def remembered(path: Path, world: EffectWorld) -> dict[str, object]:
+    """What the sentinel would remember."""
+    return LastGood.of(await children.check(world.run, path, seconds=20), 1).model_dump(mode="json")

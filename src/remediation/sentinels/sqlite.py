@@ -10,15 +10,16 @@ The check runs in a child process, read-only, and leaves no file behind. A datab
 degradation; one that can't be read (permissions, a failing disk, a schema of a newer SQLite) makes the check fail.
 
 While the database is healthy, the sentinel remembers how many rows each table has (in databases up to 256 MiB), so that a report can
-say how many there were. A database whose files did not change is read again only after `recheck`. What quick_check does not see: rows
-that are missing from an index, and values that were changed into other valid values.
+say how many there were, and the schema (up to 16,384 characters), by which rows are found if that is lost. A database whose files did
+not change is read again only after `recheck`. What quick_check does not see: rows that are missing from an index, and values that were
+changed into other valid values.
 
 | evidence | holds |
 |---|---|
 | ``findings`` | what the check said, at most 20 lines |
 | ``readable`` | row counts of the tables that can still be read to the end, null for the others |
 | ``size``, ``journal_mode`` | of the damaged file, as far as its header tells |
-| ``last_good`` | time, row counts and header facts of the last good check |
+| ``last_good`` | time, row counts, schema and header facts of the last good check |
 | ``backups``, ``newest_backup`` | the patterns as absolute paths; the newest file that matches (unexamined) |
 """
 

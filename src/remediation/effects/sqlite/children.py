@@ -36,6 +36,10 @@ Runner = Callable[..., Awaitable[Completed]]
 """``run(argv, cwd=, timeout=)`` of a `Watch`, a `RemediationContext` or an `EffectContext`."""
 
 
+SchemaEntry = tuple[str, str, str, str, int]
+"""Type, name, table, SQL and root page."""
+
+
 class Header(Frozen):
     """What the first 100 bytes say. Fields are missing where they make no sense."""
 
@@ -64,6 +68,10 @@ class Examination(Header):
     """Ordinary tables and their row counts; `None`: can't be read to the end."""
     counted: bool
     """Whether all tables were counted (no, if it is too large or took too long)."""
+    schema_entries: tuple[SchemaEntry, ...] = ()
+    """Of a healthy database with a schema of at most 16,384 characters."""
+    schema_version: int | None = None
+    """Changes whenever the schema does; missing if `schema_entries` are."""
 
 
 class FileDigest(FileState):

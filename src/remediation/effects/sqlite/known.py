@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from remediation.effects.sqlite.children import SUFFIXES, Examination, side
+from remediation.effects.sqlite.children import SUFFIXES, Examination, SchemaEntry, side
 from remediation.model.base import Frozen
 
 TABLES_TOLD = 150
@@ -33,6 +33,10 @@ class LastGood(Frozen):
     journal_mode: str | None = None
     user_version: int | None = None
     application_id: int | None = None
+    schema_version: int | None = None
+    """Changes whenever the schema does; missing if `schema_entries` are."""
+    schema_entries: tuple[SchemaEntry, ...] = ()
+    """The schema; none if it is longer than 16,384 characters."""
 
     @classmethod
     def of(cls, found: Examination, at: int) -> LastGood:
@@ -49,6 +53,8 @@ class LastGood(Frozen):
             journal_mode=found.journal_mode,
             user_version=found.user_version,
             application_id=found.application_id,
+            schema_version=found.schema_version,
+            schema_entries=found.schema_entries,
         )
 
     @classmethod

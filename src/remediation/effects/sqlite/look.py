@@ -44,6 +44,8 @@ _NOT_UNDERSTOOD = re.compile(
     r'malformed database schema \(.*\) - (near "|unrecognized |unknown |no such |.*syntax error|.*table option)'
 )
 _MOST_TABLES = 500
+_MOST_SCHEMA = 16_384
+"""Characters of definitions that are told; of a larger schema, none are."""
 
 
 class Changed(Exception):
@@ -64,6 +66,7 @@ def check(path: str, seconds: float, count_below: int, findings: int = 20, thoro
     """What state the database is in; see the table in `remediation.effects.sqlite.children`."""
     until = time.monotonic() + seconds
     answer: dict[str, Any] = {"state": "ok", "reason": "", "findings": [], "rows": [], "counted": False}
+    answer |= {"schema_entries": [], "schema_version": None}
     try:
         answer.update(header(path))
         for _ in range(3):
@@ -200,6 +203,8 @@ def _examine(database: sqlite3.Connection, answer: dict[str, Any], until: float,
         if said:
             answer.update(state="corrupt", reason=said[0][:300], findings=[line[:300] for line in said[: how[0]]])
             database.execute("PRAGMA writable_schema = ON")  # one malformed definition then hides only itself
+        else:
+            answer["schema_entries"], answer["schema_version"] = _schema(database)
         if answer["size"] <= count_below:
             database.set_progress_handler(lambda: time.monotonic() > until, 10_000)
             answer["rows"], answer["counted"] = _counts(database)
@@ -218,6 +223,19 @@ def _checked(database: sqlite3.Connection, facts: dict[str, Any], findings: int,
         if found != [("ok",)]:
             return found[:findings]
     return [("ok",)]
+
+
+def _schema(database: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], int | None]:
+    """Each entry (type, name, table, SQL, root page), and the number that changes with each of them."""
+    try:
+        version = database.execute("PRAGMA schema_version").fetchone()[0]
+        entries = database.execute("SELECT type, name, tbl_name, coalesce(sql, ''), coalesce(rootpage, 0) FROM sqlite_master")
+        found = entries.fetchmany(2 * _MOST_TABLES)
+    except sqlite3.Error:
+        return [], None
+    if len(found) == 2 * _MOST_TABLES or sum(len(str(part)) for entry in found for part in entry) > _MOST_SCHEMA:
+        return [], None
+    return found, version
 
 
 def _counts(database: sqlite3.Connection) -> tuple[list[tuple[str, int | None]], bool]:

@@ -166,7 +166,15 @@ class Salvager:
     async def _walk(
         self, source: str, target: str, settings: dict[str, Any], told: str, *, unsure: str, whole: bool = True
     ) -> Candidate | None:
-        asked = {"source": str(self._folder / source), "target": str(self._folder / target), "settings": settings, "unsure": unsure}
+        before = self._known.before
+        asked = {
+            "source": str(self._folder / source),
+            "target": str(self._folder / target),
+            "settings": settings,
+            "unsure": unsure,
+            "schema": before.schema_entries,
+            "schema_version": before.schema_version,
+        }
         answer = await self._ask("walk", "walk", asked | {"seconds": self._left() * 0.6})
         for table in answer["tables"]:
             if not table["clean"]:
@@ -182,6 +190,8 @@ class Salvager:
             self._notes.append(
                 f"{answer['left']} rows lie on pages that no intact page refers to, and are left out: {answer['left_why']}"
             )
+        if answer["schema_remembered"]:
+            self._notes.append("the schema was taken from the last good check; it was not changed since")
         if answer["schema_error"]:
             self._notes.append(f"the schema can't be read to its end: {answer['schema_error']}")
         if answer["expired"]:

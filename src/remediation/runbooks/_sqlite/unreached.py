@@ -13,14 +13,16 @@ Used by `walk` in its own process: standard library only.
 from __future__ import annotations
 
 import mmap
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from remediation.runbooks._sqlite.pages import INTERIOR, LEAF, Leaf, Pages
-from remediation.runbooks._sqlite.reading import HIGH, LOW
+from remediation.runbooks._sqlite.reading import HIGH, LOW, Table, quoted
 
 SCHEMA = "sqlite_schema"
+_ANY = frozenset({"null", "integer", "real", "text", "blob"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,22 @@ class Column:
     classes: frozenset[str]
     optional: bool
     """Whether old rows may end before it, because it was added later."""
+
+
+def stored(database: sqlite3.Connection, table: Table) -> list[Column]:
+    """What may lie in a row of a table: a rowid that has a name is stored as NULL, and TEXT columns hold no numbers."""
+    columns = []
+    for _, name, kind, required, default, primary, hidden in database.execute(f"PRAGMA table_xinfo({quoted(table.name)})"):
+        if hidden not in (0, 3):
+            continue  # generated as it is read
+        text = "INT" not in kind.upper() and any(part in kind.upper() for part in ("CHAR", "CLOB", "TEXT"))
+        classes = _ANY - {"integer", "real"} if text else _ANY
+        if hidden == 0 and name not in table.columns:
+            classes = frozenset({"null"})
+        elif required:
+            classes -= {"null"}
+        columns.append(Column(classes, optional=not primary and not hidden and not (required and default is None)))
+    return columns
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from remediation.runbooks._sqlite.reading import Outcome, Reader, Table, Text, quoted
-from remediation.runbooks._sqlite.unreached import Column, Survey, Unreached, plant
+from remediation.runbooks._sqlite.unreached import Survey, Unreached, plant, stored
 
 _BATCH = 500
 _FINDINGS = 100
@@ -35,7 +35,6 @@ _HARMLESS = re.compile(r"ok$|\*\*\* in database|Page \d+:? (is )?never used|max 
 page in the header of an auto-vacuum database may have been one of theirs."""
 _CREATES = re.compile(r"\s*CREATE\s+(TABLE|(UNIQUE\s+)?INDEX|VIEW|TRIGGER)\b", re.IGNORECASE)
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\s+TABLE\b", re.IGNORECASE)
-_ANY = frozenset({"null", "integer", "real", "text", "blob"})
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,14 @@ def main() -> None:
 class Walk:
     """One copy of one database."""
 
-    def __init__(self, source: str, target: str, seconds: float, settings: dict[str, Any], unsure: str = "") -> None:
+    def __init__(
+        self, source: str, target: str, seconds: float, settings: dict[str, Any], unsure: str = "", **remembered: Any
+    ) -> None:
         self.path = source
         self.unsure = unsure
         """Why free pages can't be told from others; empty if they can."""
+        self.remembered = remembered
+        """``schema`` and ``schema_version`` of when it was healthy."""
         self.tables: dict[str, Table] = {}
         """How those that could be made again are read."""
         self.taken: dict[str, int] = {}
@@ -80,6 +83,8 @@ class Walk:
                 self.target.execute(f"PRAGMA {name} = {quoted(value) if isinstance(value, str) else int(value)}")
         whole = Outcome("sqlite_schema")
         entries = self.schema(whole)
+        remembered = [] if whole.clean else self.still_valid()
+        entries = remembered or entries
         if not whole.clean and entries:
             self.replant(entries)
         self.target.execute("BEGIN")
@@ -107,7 +112,8 @@ class Walk:
         )
         return {
             "tables": [{"name": item.name, "clean": item.clean, "error": item.error, "kept": kept[item.name]} for item in outcomes],
-            "schema_error": whole.error,
+            "schema_error": "" if remembered else whole.error,
+            "schema_remembered": bool(remembered),
             "problems": self.problems,
             "taken": self.taken,
             "left": unreached.rows,
@@ -158,6 +164,14 @@ class Walk:
             texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else "" for value in row[1:5]]
             found[row[0]] = Entry(texts[0], texts[1], texts[2], texts[3], row[5] if isinstance(row[5], int) else 0)
         return [found[key] for key in sorted(found)]
+
+    def still_valid(self) -> list[Entry]:
+        """The schema of when it was healthy, if nobody changed it since: its version is in the header, not in the schema itself."""
+        version = self.remembered.get("schema_version")
+        with contextlib.suppress(sqlite3.Error):
+            if version is not None and self.reader.source.execute("PRAGMA schema_version").fetchone() == (version,):
+                return [Entry(*entry) for entry in self.remembered["schema"]]
+        return []
 
     def replant(self, entries: Sequence[Entry]) -> None:
         """
@@ -245,7 +259,7 @@ class Walk:
         self.reader.source.close()  # this puts what is in the write-ahead log into the database
         expired, found = self.reader.expired, Unreached()
         roots = {entry.name: entry.root for entry in entries if entry.kind == "table" and entry.root > 0}
-        shapes = {name: self.stored(table) for name, table in self.tables.items() if table.key and name in roots}
+        shapes = {name: stored(self.target, table) for name, table in self.tables.items() if table.key and name in roots}
         unsure = self.unsure or ("" if whole.clean else "the schema can't be read to its end")
         try:
             if not (os.path.exists(f"{self.path}-wal") and os.path.getsize(f"{self.path}-wal")):
@@ -273,21 +287,6 @@ class Walk:
                     database.execute("UPDATE sqlite_master SET rootpage = ? WHERE type = 'table' AND name = ?", (root, name))
             finally:
                 database.close()
-
-    def stored(self, table: Table) -> list[Column]:
-        """What may lie in a row of a table: a rowid that has a name is stored as NULL, and TEXT columns hold no numbers."""
-        columns = []
-        for _, name, kind, required, default, primary, hidden in self.target.execute(f"PRAGMA table_xinfo({quoted(table.name)})"):
-            if hidden not in (0, 3):
-                continue  # generated as it is read
-            text = "INT" not in kind.upper() and any(part in kind.upper() for part in ("CHAR", "CLOB", "TEXT"))
-            classes = _ANY - {"integer", "real"} if text else _ANY
-            if hidden == 0 and name not in table.columns:
-                classes = frozenset({"null"})
-            elif required:
-                classes -= {"null"}
-            columns.append(Column(classes, optional=not primary and not hidden and not (required and default is None)))
-        return columns
 
     def described(self, name: str) -> Table:
         """How the new table is built; generated columns are left out, they come of themselves."""
