@@ -116,7 +116,13 @@ def test_the_passphrase_is_set_changed_and_removed(root: Path, tmp_path: Path) -
     assert run(root, "keys", "passphrase", "--remove", secret="another one").status == 0
     assert key.read_bytes().startswith(b"remediation-signing-key/1 pkcs8-pem\n")
     assert run(root, "run", "--once").status == 0
-    assert sorted(path.name for path in key.parent.iterdir()) == ["head.note", "rotation.lock", "signing.key", "signing.vkey"]
+    assert sorted(path.name for path in key.parent.iterdir()) == [
+        "head.note",
+        "head.note.acknowledged",
+        "rotation.lock",
+        "signing.key",
+        "signing.vkey",
+    ]
 
 
 @pytest.mark.parametrize(

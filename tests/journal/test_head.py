@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from tests.support.journals import (
     until,
 )
 from tests.support.sample_log import new_signer
+from tests.support.written_journal import remediation
 
 from remediation.bootstrap import initialise, open_journal
 from remediation.errors import JournalDamaged, JournalRolledBack, JournalUnavailable
@@ -97,6 +101,81 @@ async def test_head_note_follows_the_commits_within_a_second_or_so(home: Home) -
         await journal.append("s", entries_of(1))
         assert head_size(home) <= 1
         await until(lambda: head_size(home) == 1)
+
+
+async def test_head_note_follows_the_first_commit_of_a_process_at_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed in its first second would leave no head at all of what it acknowledged."""
+    monkeypatch.setattr("remediation.journal.journal.HEAD_PACE", 3600.0)
+    async with opened(home) as journal:
+        await journal.append("s", entries_of(1))
+        await until(lambda: head_size(home) == 1)
+        await journal.append("s", entries_of(2))
+        assert head_size(home) == 1
+
+
+ACKNOWLEDGING = """
+import asyncio, os, sys
+from pathlib import Path
+from remediation.bootstrap import open_journal
+from remediation.model.entries import PauseEnded
+from remediation.ports.clock import SystemClock
+from remediation.settings import Home
+
+async def work():
+    journal = await open_journal(Home(Path(sys.argv[1]), Path(sys.argv[2])), SystemClock())
+    for number in range(40):
+        await journal.append("s", [PauseEnded(by="test", reason=str(number))])
+        print(number, flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(work())
+"""
+
+
+@pytest.mark.parametrize("taken", ["the whole write-ahead log", "its end"])
+async def test_what_a_killed_process_acknowledged_can_not_be_taken_away_unnoticed(home: Home, taken: str) -> None:
+    command = [sys.executable, "-c", ACKNOWLEDGING, str(home.root), str(home.keys)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writing:
+        assert writing.stdout is not None
+        acknowledged = [next(writing.stdout) for _ in range(40)]
+        writing.kill()
+    wal = home.journal.with_name("journal.sqlite3-wal")
+    assert wal.stat().st_size > 0
+    home.config.write_text(f'[host]\nid = "atlas"\n[keys]\ndir = "{home.keys}"\n')
+    if taken == "its end":
+        os.truncate(wal, wal.stat().st_size * 3 // 4)
+    else:
+        wal.unlink()
+    home.journal.with_name("journal.sqlite3-shm").unlink(missing_ok=True)
+    ran = remediation("--home", str(home.root), "journal", "verify", "--json")
+    assert ran.status == 4, ran.out
+    assert json.loads(ran.out)["size"] < len(acknowledged)
+    assert "40" in json.loads(ran.out)["problems"][0]["message"]
+    with pytest.raises(JournalRolledBack, match="but 40 were signed and made known"):
+        await open_journal(home, SystemClock())
+
+
+async def test_the_number_of_acknowledged_entries_is_believed_for_this_log_only_and_if_it_is_one(home: Home) -> None:
+    async with opened(home) as journal:
+        await journal.append("s", entries_of(1, 2, 3))
+        origin = journal.origin
+    acknowledged = home.keys / "head.note.acknowledged"
+    assert acknowledged.read_text() == f"{3:020} {origin}\n"
+    for content in (
+        b"",
+        b"\x00" * 60,
+        f"{9:020} {origin}x\n".encode(),
+        b"9",
+        f"{'9' * 3}\xff {origin}\n".encode(),
+        b"-9 " + origin.encode(),
+    ):
+        acknowledged.write_bytes(content)
+        async with opened(home) as journal:
+            assert journal.size == 3
+    acknowledged.unlink()
+    acknowledged.mkdir()
+    async with opened(home) as journal:
+        await journal.append("s", entries_of(4))
 
 
 async def test_closing_leaves_head_note_at_the_end_of_the_log(home: Home) -> None:

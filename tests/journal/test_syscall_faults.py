@@ -109,7 +109,7 @@ def test_a_head_that_can_t_be_written_is_told_to_whoever_wants_to_publish_and_to
     faulty: Faulty, template: Path
 ) -> None:
     folder = template.parent / "run"
-    for call in ("write keys/", "fsync keys/", "rename keys/", "fsync keys"):
+    for call in ("write keys/.", "fsync keys/", "rename keys/", "fsync keys"):
         shutil.copytree(template, folder)
         calls = faulty.run("append", folder)["calls"]
         shutil.rmtree(folder)

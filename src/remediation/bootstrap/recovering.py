@@ -94,7 +94,8 @@ def why_lost(home: Home) -> str:
     if not home.journal.exists():
         return f"there is no database at {home.journal}, though its head is known"
     try:
-        verdict = verify_journal(home.journal, own=_own_keys(home), known_head=note)
+        known = head.acknowledged(head.origin())
+        verdict = verify_journal(home.journal, own=_own_keys(home), known_head=note, min_size=known)
     except (JournalDamaged, NoteError) as error:
         return str(error)
     if not verdict.ok:
@@ -285,7 +286,7 @@ def _place(home: Home, plan: Plan) -> Recovered:
     write_durably(home.verifier_keys, f"{vkey}\n".encode())
     if (home.root / UNFINISHED).exists():
         os.rename(home.root / UNFINISHED, home.journal)
-    for path in home.root.glob(f"{UNFINISHED}*"):
+    for path in (*home.root.glob(f"{UNFINISHED}*"), *home.keys.glob(f"{_NEXT}*")):
         path.unlink()
     # The old size would tell a writer that nobody wrote meanwhile.
     os.truncate(home.journal_lock, 0)

@@ -162,7 +162,8 @@ def _verify_home(
     settings = _settings(home, unchecked, needed=not vkeys)
     keys = settings.home if settings is not None else None
     try:
-        known = _known_head(keys, unchecked)
+        known, acknowledged = _known_head(keys, unchecked)
+        min_size = max(min_size, acknowledged)
         _require_journal(home, [known, head], min_size)
         verdict = verify_journal(
             home.journal,
@@ -268,9 +269,9 @@ def _own(home: Home | None) -> list[str]:
         return []
 
 
-def _known_head(home: Home | None, unchecked: list[str]) -> str | None:
+def _known_head(home: Home | None, unchecked: list[str]) -> tuple[str | None, int]:
     """
-    The home's head.note; `None` where there is no folder of keys at all, as in a copy of a home.
+    The home's head.note, and how many entries were acknowledged; none where there is no folder of keys at all, as in a copy of a home.
 
     Raises:
         JournalRolledBack: the keys are there, and head.note is not.
@@ -279,13 +280,14 @@ def _known_head(home: Home | None, unchecked: list[str]) -> str | None:
     from remediation.journal.head import HeadNote
 
     if home is None:
-        return None
+        return None, 0
     if not home.keys.is_dir():
         unchecked.append(
             f"head.note was not looked at, which would show that the log's end is missing: there is no folder {home.keys}"
         )
-        return None
-    return HeadNote(home.head_note).read()
+        return None, 0
+    head = HeadNote(home.head_note)
+    return head.read(), head.acknowledged(head.origin())
 
 
 def _show(verdict: Verification, json: bool) -> None:

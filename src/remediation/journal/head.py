@@ -2,6 +2,10 @@
 `head.note`: the newest signed head that may be known outside this process. It only grows, and it lies outside the home.
 
 A log that is behind its head was rolled back, or is another one; continuing it would sign two histories of one log.
+
+Beside it, in `head.note.acknowledged`, stands how many entries were acknowledged, also those that no head left the process for yet. It
+is written with each commit and never synchronised: it outlives a kill of the process, and a power cut only by chance. So it shows that
+what a killed host had committed was taken away, as whoever removes the write-ahead log does; it never shows that all is well.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ class HeadNote:
         self.path = path
         self._seen: tuple[int, int, int] | None = None
         self._size = -1
+        self._acknowledged = path.with_name(f"{path.name}.acknowledged")
+        self._descriptor = -1
 
     def read(self) -> str:
         """
@@ -110,6 +116,28 @@ class HeadNote:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def acknowledge(self, origin: str, size: int) -> None:
+        """Leave that `size` entries of the log `origin` are committed. What can't be left is not: the log holds it."""
+        with contextlib.suppress(OSError):
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._acknowledged, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # One line that never gets shorter, in one write: whoever reads sees a whole one.
+            os.pwrite(self._descriptor, f"{size:020} {origin}\n".encode(), 0)
+
+    def acknowledged(self, origin: str) -> int:
+        """How many entries of the log `origin` were acknowledged, as far as that is known; 0 if it isn't."""
+        try:
+            size, _, name = self._acknowledged.read_bytes().partition(b"\n")[0].decode().partition(" ")
+        except (OSError, UnicodeDecodeError):
+            return 0
+        return int(size) if name == origin and size.isascii() and size.isdigit() else 0
+
+    def close(self) -> None:
+        """Close what `acknowledge` opened."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _content(self) -> bytes:
         try:

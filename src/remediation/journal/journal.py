@@ -90,10 +90,8 @@ class IntentJournal(JournalReader):
             await store.close()
             lock.close()
             raise
-        journal._tasks = [
-            asyncio.create_task(journal._write_on(), name="journal writer"),
-            asyncio.create_task(journal._publish_on()),
-        ]
+        tasks = (journal._write_on(), journal._publish_on())
+        journal._tasks = [asyncio.create_task(task, name="journal") for task in tasks]
         return journal
 
     async def close(self) -> None:
@@ -123,6 +121,7 @@ class IntentJournal(JournalReader):
         finally:
             self._lock.release()
             self._lock.close()
+            self._head.close()
 
     @property
     def size(self) -> int:
@@ -229,8 +228,7 @@ class IntentJournal(JournalReader):
             await self._lock.acquire()
             try:
                 # Taken under the lock: a commit in between would have thinned this checkpoint out, and published ones are kept.
-                note = self._log.unpublished
-                if note:
+                if note := self._log.unpublished:
                     await asyncio.to_thread(self._head.advance, note)
                 self._log.unpublished = ""
             finally:
@@ -320,9 +318,11 @@ class IntentJournal(JournalReader):
             request.refuse(known)
 
     async def _publish_on(self) -> None:
+        pause = self._log.progress.moved  # after the first commit at once: until then head.note is as old as the last run
         while not self._closing:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), HEAD_PACE)
+                await asyncio.wait_for(pause.wait(), HEAD_PACE)
+            pause = self._ending
             if self._log.unpublished and self._log.broken is None:
                 try:
                     await self.publish()

@@ -104,6 +104,7 @@ class Log:
         """
         size, note = await self._store.head()
         head = self._head.read()
+        self.tree.require(size, note, self._head.acknowledged(self.tree.origin))
         await self.tree.load(self._store, size, note, head)
         await self.tree.check_head(self._store, head)
         if self.unpublished:
@@ -162,6 +163,7 @@ class Log:
             self._lock.mark(None)
             await self._store.commit(Unit(old, rows, tiles, tree.size, note, superseded, erasing, archiving))
             self._lock.mark(tree.size)
+            self._head.acknowledge(tree.origin, tree.size)
             self.unpublished = note
             self.progress.announce(tree.size)
             self._folds.save(tree.size, tree.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, JournalUnavailable
@@ -111,6 +112,12 @@ class SignedTree:
             epochs = await epochs.followed(store, row)
         self._epochs = epochs
         await self.arm()
+
+    def require(self, size: int, note: str, known: int) -> None:
+        """Raise JournalRolledBack if `size` entries are fewer than are `known`, unless `note`, their checkpoint, is of another log."""
+        with contextlib.suppress(ProofError):
+            if size < known and Checkpoint.parse(Note.parse(note).text).origin == self.origin:
+                raise _rolled_back(size, known)
 
     def _signs(self, signer: Signer, note: str) -> bool:
         try:
