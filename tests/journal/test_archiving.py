@@ -467,3 +467,37 @@ async def test_a_rotation_of_the_key_among_archived_entries_breaks_nothing(tmp_p
     assert old.worst is ProblemKind.INCOMPLETE, old.problems
     whole = verify_journal(home.journal, vkeys=[first], known_head=home.head_note.read_text(), archives=[done.path])
     assert whole.ok, whole.problems
+
+
+@pytest.mark.parametrize("rotations", [(700,), (100, 700), (100, 300, 700)])
+async def test_archives_before_between_and_after_rotations_of_the_key_verify(tmp_path: Path, rotations: tuple[int, ...]) -> None:
+    from remediation.bootstrap.keys import open_keys, rotate
+
+    clock, home = FakeClock(), home_in(tmp_path)
+    async with running_host(tmp_path, runbook(), clock=clock) as host:
+        for at in rotations:
+            await fill(host.journal, at - host.journal.size)
+            await rotate(home, open_keys(home), host.journal)
+        await fill(host.journal, 200)
+    clock.advance(2 * DAY)
+    files = []
+    for until in (256, 512, 768):
+        done = await archive(home, clock, until, tmp_path / "out")
+        assert done.before == until
+        files.append(done.path)
+        verified(home)
+        verified(home, *files)
+    assert verify_export_file(files[0], vkeys=home.verifier_keys.read_text().split()).ok
+    assert verify_chain(files, vkeys=home.verifier_keys.read_text().split()[:1]).ok
+
+
+async def test_an_archive_that_does_not_verify_is_not_left_behind(tmp_path: Path) -> None:
+    clock, home = FakeClock(), home_in(tmp_path)
+    await lived(tmp_path, clock)
+    async with archiver_of(home, clock) as (archiver, _):
+        with contextlib.closing(sqlite3.connect(home.journal)) as database:
+            database.execute("UPDATE payload SET body = CAST(body || ' ' AS BLOB) WHERE seq = 40")
+            database.commit()
+        with pytest.raises(JournalDamaged, match="does not verify"):
+            await archiver.archive(600, tmp_path / "out")
+    assert not [*(tmp_path / "out").glob("*.jsonl"), *(tmp_path / "out").glob(".*")]

@@ -68,6 +68,8 @@ class _Cut:
     before: int
     note: str
     frontier: Frontier
+    rotated: int
+    """How often the key was rotated before the first of these entries."""
     held_back: Need | None
 
 
@@ -111,7 +113,11 @@ class Archiver:
         path = folder.absolute() / f"journal-{log_id}-{cut.first}-{cut.before}.jsonl"
         await asyncio.to_thread(self._write, path, cut)
         copied = await self._copy_blobs(path.parent / "blobs", cut)
-        digest = await asyncio.to_thread(self._verify, path, cut)
+        try:
+            digest = await asyncio.to_thread(self._verify, path, cut)
+        except JournalDamaged:
+            path.unlink(missing_ok=True)
+            raise
         state, streams = await self._ground(cut)
         entry = JournalArchived(
             before=cut.before,
@@ -166,7 +172,8 @@ class Archiver:
             if not notes:
                 raise JournalUnavailable(f"no signed head over {told} to {published} entries is stored; try again")
             frontier = TileWriter.restore(first, log.tile, []).frontier()
-        return _Cut(first, before, notes[0][1], frontier, needed[1] if needed is not None else None)
+            rotated = len(log.rotations(first))
+        return _Cut(first, before, notes[0][1], frontier, rotated, needed[1] if needed is not None else None)
 
     def _write(self, path: Path, cut: _Cut) -> None:
         vkeys = self._home.verifier_keys.read_text("utf-8").split()
@@ -184,7 +191,8 @@ class Archiver:
             unfinished.unlink(missing_ok=True)
 
     def _verify(self, path: Path, cut: _Cut) -> str:
-        vkeys = self._home.verifier_keys.read_text("utf-8").split()
+        # A part begins with the key that signed there, and keys before it are none of its.
+        vkeys = self._home.verifier_keys.read_text("utf-8").split()[cut.rotated :]
         digest = hashlib.sha256()
         with path.open("rb") as file:
 

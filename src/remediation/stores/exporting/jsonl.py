@@ -30,7 +30,7 @@ def export_journal(
     Args:
         path: ``journal.sqlite3``.
         note: A signed head of this log; one that may be known outside (see ``head.note``).
-        vkeys: The log's keys, the first one first. Where its entries tell of key rotations, these name the keys.
+        vkeys: The log's keys, the first one first. Where the entries up to `note` tell of key rotations, these name the keys.
         write: Takes each line, newline included.
         selection: Where to begin.
         progress: Told how far it is.
@@ -48,7 +48,8 @@ def export_journal(
         parts.require(size)
         start = selection.start(parts, size)
         rotations = parts.rotations(size)
-        keys = _chain(parts, rotations) or list(vkeys)
+        # Those of later rotations are not of this export.
+        keys = _chain(parts, rotations) or list(vkeys[:1])
         keys = keys[sum(1 for seq in rotations if seq < start) :]
         checkpoints = {at: text for at, text in parts.checkpoints() if at - 1 in rotations}
         write(header_line(origin, keys, start=start))
