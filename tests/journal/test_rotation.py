@@ -15,6 +15,7 @@ from tests.support.journals import entries_of, make_home, open_with, opened
 
 from remediation.bootstrap import open_journal
 from remediation.bootstrap.keys import RotationUnderWay, exchanging, open_keys, rotate
+from remediation.bootstrap.recovering import recover
 from remediation.core.state import HostState
 from remediation.errors import ConfigurationError, GuardRefused, JournalDamaged, JournalError, JournalRolledBack, JournalUnavailable
 from remediation.journal import IntentJournal
@@ -23,7 +24,18 @@ from remediation.keys.file_store import FileKeyStore
 from remediation.model.entries import KeyRotated
 from remediation.ports.clock import SystemClock
 from remediation.ports.keys import KeyPlace
-from remediation.proof import Checkpoint, Note, NoteError, ProblemCode, Verification, VerifierKey, open_checkpoint, verify_export
+from remediation.proof import (
+    Checkpoint,
+    Note,
+    NoteError,
+    ProblemCode,
+    ProblemKind,
+    Verification,
+    VerifierKey,
+    open_checkpoint,
+    verify_export,
+)
+from remediation.proof.anchored import Anchored
 from remediation.settings import Home
 from remediation.stores.auditing import verify_journal
 from remediation.stores.exporting import export_journal
@@ -144,7 +156,13 @@ async def test_the_old_private_key_is_overwritten_and_gone(home: Home, tmp_path:
     os.link(home.signing_key, tmp_path / "another name")
     await rotate_alone(home)
     assert (tmp_path / "another name").read_bytes() == bytes(len(old))
-    assert sorted(path.name for path in home.keys.iterdir()) == ["head.note", "rotation.lock", "signing.key", "signing.vkey"]
+    assert sorted(path.name for path in home.keys.iterdir()) == [
+        "head.note",
+        "head.note.acknowledged",
+        "rotation.lock",
+        "signing.key",
+        "signing.vkey",
+    ]
     assert stat.S_IMODE(home.signing_key.stat().st_mode) == 0o600
     assert str(SigningKey.load(home.signing_key).vkey(origin(home))) == vkeys(home)[1]
 
@@ -237,7 +255,20 @@ async def test_a_copy_of_before_the_rotation_is_rolled_back(home: Home, tmp_path
         home.journal.with_name(home.journal.name + suffix).unlink(missing_ok=True)
     with pytest.raises(JournalRolledBack):
         await open_journal(home, SystemClock())
-    assert codes(verified(home)) >= {ProblemCode.BELOW_MINIMUM}
+    later = home.head_note.read_text()
+    measures: list[dict[str, Any]] = [
+        {},
+        {"anchors": [Anchored("elsewhere", (later,))]},
+        {"head": later},
+        {"vkeys": vkeys(home), "head": later},
+    ]
+    for measure in measures:
+        verdict = verify_journal(home.journal, **{"own": vkeys(home), "known_head": later, **measure})
+        assert {problem.kind for problem in verdict.problems} == {ProblemKind.ROLLED_BACK}, verdict.problems
+        assert (verdict.proven, verdict.consistent) == (1, True), "what is there is as it was signed"
+    forgotten = verify_journal(home.journal, own=vkeys(home))
+    assert codes(forgotten) == {ProblemCode.BEHIND_HEAD}, "the list of keys alone tells of the rotation"
+    assert (await asyncio.to_thread(recover, home, "atlas")).proven == 1
 
 
 # -- verification ------------------------------------------------------------------------------------------------------------------
@@ -293,12 +324,16 @@ async def test_a_log_begun_anew_by_a_later_key_is_not_the_one_whose_first_key_is
     assert codes(verify_export(exported(forged), vkeys=[first, second])) == {ProblemCode.KEYS}
 
 
-async def test_a_list_of_keys_that_lags_behind_the_log_is_no_tampering_and_one_that_is_ahead_is(home: Home) -> None:
+async def test_a_list_of_keys_that_lags_behind_the_log_is_no_tampering_and_behind_one_that_is_ahead_something_is_missing(
+    home: Home,
+) -> None:
     await rotate_alone(home)
     first, second = vkeys(home)
     home.verifier_keys.write_text(f"{first}\n")
     assert verified(home).ok
     home.verifier_keys.write_text(f"{first}\n{second}\n{SigningKey.generate().vkey(origin(home))}\n")
+    assert codes(verified(home)) == {ProblemCode.BEHIND_HEAD}
+    home.verifier_keys.write_text(f"{first}\n{SigningKey.generate().vkey(origin(home))}\n")
     assert codes(verified(home)) == {ProblemCode.KEYS}
 
 

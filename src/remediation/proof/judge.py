@@ -132,11 +132,17 @@ class _Judge:
         for size, message in self._wrong_roots:
             self._problems.add(ProblemCode.ROOT, message, good if good < size else None)
 
+    def _known_keys(self) -> list[VerifierKey]:
+        """The log's keys, and later ones that are known: a log that was rolled back to before a rotation does not tell of those."""
+        known = [key for key in self._knowledge.keys if key.name == self._replay.origin]
+        chain = self._chain
+        return known if known[: len(chain)] == chain else chain
+
     def _anchors(self) -> tuple[AnchorFinding, ...]:
         if not self._chain:
             return ()
         replay = self._replay
-        log = Log(replay.origin, replay.size, replay.roots, self._chain, self._knowledge.predecessor)
+        log = Log(replay.origin, replay.size, replay.roots, self._known_keys(), self._knowledge.predecessor)
         return tuple(judge_anchor(anchored, log, self._problems.add) for anchored in self._knowledge.anchors)
 
     def _anchored(self, anchors: Sequence[AnchorFinding]) -> tuple[int, str | None]:
@@ -272,7 +278,7 @@ class _Judge:
         if note is None or not self._chain:
             return None
         try:
-            head = open_checkpoint(note, self._chain, origin=self._replay.origin).checkpoint
+            head = open_checkpoint(note, self._known_keys(), origin=self._replay.origin).checkpoint
         except NoteError as error:
             self._problems.add(ProblemCode.HEAD, f"the head that was given is not of this log: {error}")
             return None

@@ -91,7 +91,7 @@ def claims_since(replay: Replay, log: Snapshot, vkeys: Sequence[str], checkpoint
         checkpoints: All that are stored.
 
     """
-    begun = kept_keys(log, replay.start)[-1:] or [rotation.old for rotation in replay.rotations[:1]] or list(vkeys[-1:])
+    begun = kept_keys(log, replay.start)[-1:] or [rotation.old for rotation in replay.rotations[:1]] or list(vkeys[:1])
     chain = (*begun, *(rotation.new for rotation in replay.rotations))
     rotated = {rotation.size for rotation in replay.rotations}
     since = [(size, note) for size, note in checkpoints if size > replay.start or not replay.start]

@@ -117,6 +117,11 @@ def _judged(
     if known_head is not None and "head.note" not in sizes:
         problems.add(ProblemCode.HEAD, "the home's head.note is not a signed head")
     claims = since or _claims(replayed, own, measure.keys, checkpoints)
+    if since is None and len(own) > len(claims.vkeys):
+        problems.add(
+            ProblemCode.BEHIND_HEAD,
+            f"the home knows {len(own)} keys of this log, its entries tell of {len(claims.vkeys)}: the log's end is missing, rotations too",
+        )
     if known_head is not None and sizes.get("head.note", size + 1) <= size:
         claims = Claims(claims.vkeys, claims.note, claims.rotations, (*claims.earlier, known_head))
     behind = max(measure.min_size, sizes.get("head.note", 0))
@@ -185,12 +190,13 @@ def _claims(replay: Replay, own: Sequence[str], believed: Sequence[VerifierKey],
     What came with the entries: keys, the newest note, and all others.
 
     The keys are those that the entries tell of; without a rotation, the one that signed. What a verifier was given is never taken for
-    them. A home's own list must agree with them, but may lag behind: it gets longer after the entry of a rotation is committed.
+    them. A home's own list must agree with them, but may lag behind: it gets longer after the entry of a rotation is committed. A log that
+    was rolled back to before a rotation lags behind the list, and is what it was then.
     """
     vkeys = [rotation.new for rotation in replay.rotations]
     first = replay.rotations[0].old if replay.rotations else _signer(checkpoints, believed)
     vkeys.insert(0, first)
-    if list(own) != vkeys[: len(own)]:
+    if list(own)[: len(vkeys)] != vkeys[: len(own)]:
         vkeys = list(own)
     rotated = {rotation.size for rotation in replay.rotations}
     newest = checkpoints[-1][1] if checkpoints else None

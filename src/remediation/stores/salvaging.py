@@ -134,9 +134,9 @@ def provable(log: Salvage, size: int, vkeys: Sequence[str], head: str) -> int:
     replay = Replay(VerifierKey.parse(vkeys[0]).name, watch=[at for at in notes.values() if at <= size])
     replay.feed(row for _, row in takewhile(lambda pair: pair[0] == pair[1][3], enumerate(log.rows(size))))
     # Not closed: a body that was erased is not missing because the entry that says so is among those that were lost.
-    chain = list(vkeys)
-    if replay.rotations and len(chain) == 1:
-        chain = [replay.rotations[0].old, *(rotation.new for rotation in replay.rotations)]
+    told = [replay.rotations[0].old if replay.rotations else vkeys[0], *(rotation.new for rotation in replay.rotations)]
+    # Either may know more than the other: the list lags behind a rotation, and a log that was rolled back behind the list.
+    chain = told if told[: len(vkeys)] == list(vkeys)[: len(told)] else list(vkeys)
     read = replay.size
     rotated = {rotation.size for rotation in replay.rotations}
     rotations = tuple(note for note, at in notes.items() if at in rotated)
