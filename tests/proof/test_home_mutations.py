@@ -198,6 +198,17 @@ def test_no_change_of_a_table_passes(home: TamperedHome, sql: str, code: Problem
     refused(home, code=code)
 
 
+@pytest.mark.parametrize("how", ["the body alone", "and what tells of it", "what tells of it alone"])
+def test_no_erased_body_that_is_put_back_passes(home: TamperedHome, how: str) -> None:
+    salt, body = SampleLog.of(6).payloads[5]
+    with home.opened() as database:
+        if "body" in how or how.startswith("and"):
+            database.execute("INSERT INTO payload VALUES (5, ?, ?)", (salt, body))
+        if "tells" in how:
+            database.execute("DELETE FROM erasure WHERE seq = 5")
+    refused(home, code=ProblemCode.STORAGE if how.endswith("alone") else ProblemCode.PAYLOAD)
+
+
 @pytest.mark.parametrize("table", ["payload", "checkpoint", "tile", "erasure"])
 def test_a_table_that_is_gone_or_a_view_in_its_place_does_not_pass(home: TamperedHome, table: str) -> None:
     with home.opened() as database:

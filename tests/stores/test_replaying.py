@@ -4,10 +4,11 @@ import json
 import sqlite3
 import sys
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from tests.support.sample_log import ORIGIN, SampleLog
+from tests.support.sample_log import ORIGIN, SampleLog, canonical
 
 from remediation.proof import ProblemCode, Replay, TileWriter, Verification, leaf_hash
 from remediation.stores import replaying, workers
@@ -113,6 +114,18 @@ def test_whatever_is_wrong_is_left_to_one_reading(journal: Path, change: str) ->
         assert connection.execute(change).rowcount == 1
         connection.commit()
     assert in_pieces(journal) is None
+
+
+@pytest.mark.parametrize("seq", [3, 7], ids=["erased in its own piece", "erased by an entry of a later one"])
+def test_an_erased_body_that_was_put_back_is_left_to_one_reading_which_says_it(sample: SampleLog, journal: Path, seq: int) -> None:
+    salt, body = sha256(b"salt %d" % seq).digest(), canonical({"v": 1, "note": seq})
+    with closing(sqlite3.connect(journal)) as connection:
+        connection.execute("INSERT INTO payload VALUES (?, ?, ?)", (seq, salt, body))
+        connection.execute("DELETE FROM erasure WHERE seq = ?", (seq,))
+        connection.commit()
+    assert in_pieces(journal) is None
+    found = {(problem.code, problem.seq) for problem in verdict(journal, sample).problems}
+    assert found == {(ProblemCode.PAYLOAD, seq), (ProblemCode.STORAGE, None)}
 
 
 def test_which_then_says_what(sample: SampleLog, journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:

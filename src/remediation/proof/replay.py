@@ -95,6 +95,7 @@ class Replay:
         self._ids = Ids()
         self._missing: dict[int, None] = {}
         self._erasures: list[int] = []
+        self._erased: set[int] = set()
         self._match = leaf_pattern(origin).fullmatch
         self._note_roots()
 
@@ -172,7 +173,10 @@ class Replay:
         for erased in piece.erasures:
             if erased in self._missing:
                 del self._missing[erased]
+                self._erased.add(erased)
                 self.erased += 1
+            elif erased not in self._erased:
+                return False
         self.rotations += [Rotation(*rotation) for rotation in piece.rotations]
         self.roots.update(roots)
         self.size = self._expected = piece.size
@@ -281,9 +285,14 @@ class Replay:
             self.problems.add(ProblemCode.PAYLOAD, f"entry {seq} says that a body was erased, but names no earlier entry", seq)
         elif erased in self._missing:
             del self._missing[erased]
+            self._erased.add(erased)
             self.erased += 1
         elif erased < self.start:
             self._erasures.append(erased)
+        elif erased not in self._erased:
+            self.problems.add(
+                ProblemCode.PAYLOAD, f"the body of entry {erased} is there, although entry {seq} says that it was erased", erased
+            )
 
     def _archive(self, seq: int, body: bytes) -> None:
         members = _members(body)

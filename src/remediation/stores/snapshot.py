@@ -29,6 +29,11 @@ SELECT x.seq, e.type, iif(typeof(p.body) = 'blob', p.body, NULL)
 FROM erasure x LEFT JOIN entry e ON e.seq = x.by LEFT JOIN payload p ON p.seq = x.by ORDER BY x.seq
 """
 
+_SAYINGS = """
+SELECT iif(typeof(p.body) = 'blob', p.body, NULL)
+FROM entry e JOIN payload p ON p.seq = e.seq WHERE e.type = 'payload.erased' ORDER BY e.seq
+"""
+
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged database raises: SQLite quotes names of its schema in errors, which may be no text any more."""
 
@@ -166,6 +171,15 @@ class Snapshot:
         )
         if kept or lacking:
             found.append(f"its index of erasures has {kept} rows too many and lacks {lacking}")
+        known = {seq for seq, *_ in self._all(_ERASURES)}
+        archive = self.archive()
+        unknown = [
+            said
+            for (body,) in self._all(_SAYINGS)
+            if type(said := _said_erased(body)) is int and said not in known and not (archive is not None and said < archive[0])
+        ]
+        if unknown:
+            found.append(f"its index of erasures lacks entry {unknown[0]} and {len(unknown) - 1} more that were erased")
         archives = self._one("SELECT count(*) FROM archive")
         if archives > 1:
             found.append(f"it tells of {archives} archives, and there is one at most")
