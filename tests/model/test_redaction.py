@@ -102,6 +102,24 @@ def test_a_short_value_is_not_looked_for_and_one_that_stands_in_masks_is_no_trou
         assert "hunter2" not in once
 
 
+@pytest.mark.parametrize("value", ["hunter2-secret-value", "correct-horse", "a1b2c3d4e5"])
+def test_what_only_looks_like_a_mask_hides_no_known_value(value: str) -> None:
+    redactor = Redactor(values=[value])
+    for text in (
+        f"[redacted:{value}]",
+        f"x [redacted:{value}-more] y",
+        f"[redacted:vault][redacted:{value}]",
+        f"password=[redacted:{value}]",
+    ):
+        masked = redactor.text(text)
+        assert value not in masked, masked
+        assert redactor.text(masked) == masked
+    assert (
+        redactor.text("[redacted:vault] [redacted:private-key] [redacted:email]")
+        == "[redacted:vault] [redacted:private-key] [redacted:email]"
+    )
+
+
 def test_each_line_of_a_value_of_several_lines_is_a_secret() -> None:
     key = pem("PKCS8")
     redactor = Redactor(values=[key])

@@ -53,7 +53,7 @@ class Redactor:
             self._values |= forms(value)
         more = tuple(rules)
         self._rules = (self._rules[0], *more, *self._rules[1:])
-        self._known = exact(self._values)
+        self._known = exact(self._values, classes={rule.name for rule in self._rules})
         self._screen = Screen(self._rules)
         self._clean.clear()
         self._free.clear()

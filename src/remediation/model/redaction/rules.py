@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 Mask = Callable[[str], str]
-_MASK = r"(?P<mask>\[redacted:[a-z0-9-]{1,64}\])"
+_OTHERS = frozenset(("depth", "password", "secret", "vault"))
+"""Names in masks that are no rule's."""
 _FEW = 32
 """Up to so many values, plain searches one after the other are faster than one search for an alternation."""
 
@@ -127,11 +128,19 @@ def _addresses(text: str) -> str:
 ADDRESSES = Rule("email", ("@",), _addresses, personal=True)
 
 
-def exact(values: Iterable[str], name: str = "vault") -> Mask:
-    """Masks `values` wherever they stand; the longest goes first."""
+def exact(values: Iterable[str], name: str = "vault", *, classes: Iterable[str] = ()) -> Mask:
+    """
+    Masks `values` wherever they stand; the longest goes first.
+
+    Args:
+        values: What is masked.
+        name: The class that masks name.
+        classes: Further classes. A value may be a word that stands in masks: these are left alone, those of no class are no masks.
+
+    """
     known = sorted(set(values), key=lambda value: (-len(value), value))
-    # A value may be a word that stands in masks.
-    together = re.compile("|".join([_MASK, *map(re.escape, known)])) if known else None
+    names = "|".join(map(re.escape, sorted({name, *classes} | _OTHERS)))
+    together = re.compile("|".join([rf"(?P<mask>\[redacted:(?:{names})\])", *map(re.escape, known)])) if known else None
     few = tuple(known) if len(known) <= _FEW else ()
 
     def replaced(match: re.Match[str]) -> str:
