@@ -25,7 +25,7 @@ _VALUE = (
 )
 _ASSIGNED = rf"(?i)(?P<word>{_WORDS})(?:_?\d{{1,3}})?\\{{0,3}}[\"']?(?P<sign>[ \t]{{0,8}}(?:=>|:=|={{1,2}}|:)[ \t]{{0,8}}){_VALUE}"
 _FLAG = (
-    r"(?i)--[a-z0-9-]{0,40}?(?P<word>passw(?:or)?d|passphrase|secret|token|(?:api|access|secret|private)-?key)"
+    r"(?i)(?<!-)--[a-z0-9-]{0,40}?(?P<word>passw(?:or)?d|passphrase|secret|token|(?:api|access|secret|private)-?key)"
     rf"(?P<sign>[ \t]{{1,4}})(?!-){_VALUE}"
 )
 _USER = r"(?<![\w-])(?:-u|--user)[ =]['\"]?[^\s:'\"/]{1,128}:(?P<bare>[^\s'\"]+)"
