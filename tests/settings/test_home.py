@@ -101,3 +101,11 @@ def test_the_keys_of_a_home_are_known_through_its_settings(tmp_path: Path) -> No
     assert home.keys == tmp_path / "keys"
     assert home.head_note == tmp_path / "keys" / "head.note"
     assert home.signing_key == tmp_path / "keys" / "signing.key"
+
+
+def test_a_home_that_the_file_beside_it_names_is_found_by_that_file(tmp_path: Path) -> None:
+    (tmp_path / "remediation.toml").write_text('[host]\nid = "app"\nhome = "state"\n')
+    (tmp_path / "state").mkdir()
+    assert Settings.of(Home(tmp_path / "state")).host.id == "app"
+    with pytest.raises(ConfigurationError, match="elsewhere"):
+        Settings.of(Home(tmp_path / "elsewhere"))

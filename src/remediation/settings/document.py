@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -120,15 +121,21 @@ class Settings(Frozen):
     @classmethod
     def of(cls, home: Home) -> Settings:
         """
-        The settings of a home: ``remediation.toml`` in it, or beside it when the home is a ``.remediation``.
+        The settings of a home: ``remediation.toml`` in it, or beside it when the home is a ``.remediation`` or the file names it.
 
         Raises:
             ConfigurationError: there is no such file, or it can't be used.
 
         """
         beside = home.root.parent / CONFIG_NAME
-        if home.root.name == DEFAULT_HOME and not home.config.exists() and beside.exists():
-            return cls.load(beside, home=home.root)
+        if not home.config.exists() and beside.exists():
+            if home.root.name == DEFAULT_HOME:
+                return cls.load(beside, home=home.root)
+            # A program that embeds a host names its home there, and makes no file in it.
+            with contextlib.suppress(ConfigurationError):
+                found = cls.load(beside)
+                if os.path.realpath(found.home.root) == os.path.realpath(home.root):
+                    return found
         return cls.load(home.config, home=home.root)
 
     @property
