@@ -297,7 +297,7 @@ async def test_a_plan_outside_the_roots_can_not_be_prepared(tmp_path: Path) -> N
 
 async def test_a_plan_that_is_too_large_to_be_journaled_is_none(tmp_path: Path) -> None:
     async def huge(ctx: RemediationContext) -> Plan:
-        return Plan(*(WriteFile(path=ctx.subject_path(), content=letter * 60_000) for letter in "abcdef"))
+        return Plan(*(WriteFile(path=ctx.subject_path().with_name(letter), content=letter * 60_000) for letter in "abcdef"))
 
     event = broken(tmp_path)
     async with stage(tmp_path, runbook(action=huge)) as rehearsed:
