@@ -109,7 +109,7 @@ def nothing_is_left(base: Path) -> None:
     # What somebody was writing when they were killed is no message; it is removed when it is old.
     assert not [path for path in (home / "inbox").iterdir() if path.is_file() and not path.name.startswith(".")]
     keys = {path.name for path in (base / "keys").iterdir()}
-    assert keys <= {"head.note", "head.note.acknowledged", "signing.key", "signing.vkey", "rotation.lock"}
+    assert keys <= {"head.note", "head.note.acknowledged", "home", "signing.key", "signing.vkey", "rotation.lock"}
     files = {path.name for path in home.iterdir() if path.is_file()}
     assert files <= {"journal.sqlite3", "journal.lock", "snapshot.bin", ".gitignore", "told.json"}
 
