@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
@@ -331,6 +332,8 @@ def at_a_terminal(place: Place, said: str, *arguments: str) -> str:
     shown, answered, deadline = b"", False, time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
+            if not select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                break
             try:
                 piece = os.read(ours, 65536)
             except OSError:  # the other end was closed

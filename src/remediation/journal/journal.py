@@ -319,7 +319,7 @@ class IntentJournal(JournalReader):
 
     async def _publish_on(self) -> None:
         pause = self._log.progress.moved  # after the first commit at once: until then head.note is as old as the last run
-        while not self._closing:
+        while not (self._closing or self._gone):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(pause.wait(), HEAD_PACE)
             pause = self._ending
