@@ -82,7 +82,7 @@ async def identical_failures_are_tried_three_times_and_no_more(folder: Path) -> 
                 clock.advance(5)
                 await asyncio.sleep(0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(_passing(clock, lambda: len(ran) > 3 or not host.incident(reported.incident).open), 10)
+                await asyncio.wait_for(_passing(clock, lambda: len(ran) > 3 or not host.incident(reported.incident).open), 30)
             incident = host.incident(reported.incident)
             assert len(ran) == 3, f"it ran {len(ran)} times"
             assert incident.status == "heal_failed"

@@ -94,8 +94,7 @@ def why_lost(home: Home) -> str:
     if not home.journal.exists():
         return f"there is no database at {home.journal}, though its head is known"
     try:
-        known = head.acknowledged(head.origin())
-        verdict = verify_journal(home.journal, own=_own_keys(home), known_head=note, min_size=known)
+        verdict = verify_journal(home.journal, own=_own_keys(home), known_head=note, min_size=head.acknowledged(head.origin()))
     except (JournalDamaged, NoteError) as error:
         return str(error)
     if not verdict.ok:
