@@ -118,7 +118,7 @@ def test_beside_a_writer_one_moment_is_seen(database: Path, lock: bool) -> None:
         code = code.replace("    if number", "    fcntl.flock(lock, 8)\n    if number")
         code = f"import fcntl\nlock = open({str(database.with_name('journal.lock'))!r}, 'w')\n{code}"
     else:
-        code = WRITER.replace("    if number", "    import time; time.sleep(0.15)\n    if number").replace("== 50", "== 2")
+        code = WRITER.replace("    if number", "    import time; time.sleep(1.0)\n    if number").replace("== 50", "== 2")
     with subprocess.Popen([sys.executable, "-c", code, str(database)], stdout=subprocess.PIPE) as writer:
         try:
             assert writer.stdout is not None
