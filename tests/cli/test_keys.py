@@ -119,6 +119,7 @@ def test_the_passphrase_is_set_changed_and_removed(root: Path, tmp_path: Path) -
     assert sorted(path.name for path in key.parent.iterdir()) == [
         "head.note",
         "head.note.acknowledged",
+        "home",
         "rotation.lock",
         "signing.key",
         "signing.vkey",

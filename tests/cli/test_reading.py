@@ -283,7 +283,7 @@ def keep(journal: WrittenJournal, *, root: bytes | None = None, **changes: objec
 
 def test_a_command_begins_with_the_snapshot_and_reads_what_came_after_it(written: WrittenJournal) -> None:
     before = stand(written)
-    keep(written, pause=PauseStarted(by="somebody", reason="only the snapshot says so"))
+    keep(written, pauses=(PauseStarted(by="somebody", reason="only the snapshot says so"),))
     written.write(stories.stream("00000003"), [stories.reported(), stories.opened()])
     after = stand(written)
     assert after.pauses
@@ -293,8 +293,8 @@ def test_a_command_begins_with_the_snapshot_and_reads_what_came_after_it(written
 
 def test_a_snapshot_of_another_log_or_of_nonsense_is_not_looked_at(written: WrittenJournal) -> None:
     expected = stand(written).incidents
-    keep(written, root=bytes(32), pause=PauseStarted(by="somebody", reason="a lie"))
-    assert (stand(written).pause, stand(written).incidents) == (None, expected)
+    keep(written, root=bytes(32), pauses=(PauseStarted(by="somebody", reason="a lie"),))
+    assert (stand(written).pauses, stand(written).incidents) == ((), expected)
 
     async def spoil() -> None:
         async with reading.open_journal(written.home) as opened:
