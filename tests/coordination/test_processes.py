@@ -96,6 +96,16 @@ async def test_at_the_timeout_the_whole_group_is_ended(tmp_path: Path) -> None:
     assert not alive(number_in(tmp_path / "pid"))
 
 
+async def test_a_host_that_has_more_than_a_thousand_files_open_ends_commands_all_the_same(tmp_path: Path) -> None:
+    # select(2) knows no descriptor from 1024 on.
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(open(os.devnull, "rb"))
+        with pytest.raises(ProcessError, match="ended after"):
+            await run_process(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 1000"], timeout=0.3)
+        assert not alive(number_in(tmp_path / "pid"))
+
+
 async def test_who_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE", 0.3)
     script = f"trap '' TERM; (trap '' TERM; exec sleep 1000) & echo $! > {tmp_path}/pid; wait; wait"

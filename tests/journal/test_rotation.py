@@ -159,6 +159,7 @@ async def test_the_old_private_key_is_overwritten_and_gone(home: Home, tmp_path:
     assert sorted(path.name for path in home.keys.iterdir()) == [
         "head.note",
         "head.note.acknowledged",
+        "home",
         "rotation.lock",
         "signing.key",
         "signing.vkey",

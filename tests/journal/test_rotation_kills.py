@@ -87,6 +87,7 @@ def test_a_rotation_that_was_killed_is_begun_again(tmp_path: Path, writers: Writ
     assert sorted(path.name for path in home.keys.iterdir() if not path.name.startswith(".")) == [
         "head.note",
         "head.note.acknowledged",
+        "home",
         "rotation.lock",
         "signing.key",
         "signing.vkey",

@@ -166,7 +166,9 @@ async def readable(descriptor: int, timeout: float) -> bool:
     try:
         await asyncio.wait_for(event.wait(), timeout)
     except TimeoutError:
-        return bool(select.select([descriptor], [], [], 0)[0])
+        look = select.poll()  # select() knows no descriptor from 1024 on, and a host may have more files open
+        look.register(descriptor, select.POLLIN)
+        return bool(look.poll(0))
     finally:
         loop.remove_reader(descriptor)
     return True
