@@ -19,7 +19,7 @@ from remediation.journal.head import HeadNote
 from remediation.model.text import printable
 from remediation.proof import Checkpoint, Note, NoteError
 from remediation.settings import Home
-from remediation.stores.salvaging import Salvage
+from remediation.stores.salvaging import some_checkpoints
 
 
 def refuse_keys_of_another_home(home: Home) -> None:
@@ -126,9 +126,8 @@ def _of_another_home(home: Home, owner: bytes) -> ConfigurationError:
 
 
 def _origin_in(journal: Path) -> str:
-    """The name of the log in a database, by its own word; empty if it can't be told."""
-    with Salvage(journal) as log:
-        for _, note in reversed(log.checkpoints()):
-            with contextlib.suppress(NoteError):
-                return Checkpoint.parse(Note.parse(note).text).origin
+    """The name of the log in a database, by its own word; empty if it can't be told. Leaves nothing beside it: it may be evidence."""
+    for note in some_checkpoints(journal):
+        with contextlib.suppress(NoteError):
+            return Checkpoint.parse(Note.parse(note).text).origin
     return ""

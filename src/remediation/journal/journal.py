@@ -90,8 +90,7 @@ class IntentJournal(JournalReader):
             await store.close()
             lock.close()
             raise
-        tasks = (journal._write_on(), journal._publish_on())
-        journal._tasks = [asyncio.create_task(task, name="journal") for task in tasks]
+        journal._tasks = [asyncio.create_task(task, name="journal") for task in (journal._write_on(), journal._publish_on())]
         return journal
 
     async def close(self) -> None:
@@ -102,6 +101,7 @@ class IntentJournal(JournalReader):
         self._closing = True
         self._wake.set()
         self._ending.set()
+        self._log.progress.announce(self._log.progress.committed)  # nobody waits for a first commit any more
         try:
             await self._finish()
         finally:

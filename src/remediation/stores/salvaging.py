@@ -150,3 +150,17 @@ def _claims(note: str) -> int | None:
         return claimed_size(note)
     except NoteError:
         return None
+
+
+def some_checkpoints(path: Path) -> list[str]:
+    """
+    The checkpoints that stand in the file itself, newest first: at least the first one, which is written there when a journal is made.
+
+    Nothing is opened beside it, so that nothing is made there. Empty if it can't be read.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            return [str(note) for (note,) in connection.execute("SELECT note FROM checkpoint ORDER BY size DESC LIMIT 100")]
+    except (sqlite3.Error, UnicodeError):
+        return []
