@@ -113,7 +113,7 @@ def test_a_kill_in_the_middle_of_an_action_loses_no_incident_and_wedges_no_lock(
 def forge(journal: sqlite3.Connection) -> None:
     (last,) = journal.execute("SELECT max(seq) FROM entry").fetchone()
     journal.execute(
-        "INSERT INTO entry SELECT seq + 1, 'f' || substr(event_id, 2), stream, stream_seq + 1, type, time, leaf FROM entry WHERE seq = ?",
+        "INSERT INTO entry SELECT seq + 1, 'forged' || substr(event_id, 7), stream, stream_seq + 1, type, time, leaf FROM entry WHERE seq = ?",
         (last,),
     )
     journal.execute("INSERT INTO payload SELECT seq + 1, salt, body FROM payload WHERE seq = ?", (last,))
