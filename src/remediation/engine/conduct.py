@@ -8,6 +8,7 @@ processes behind, changes files, or alters what belongs to the whole process. Wh
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import asyncio
 import contextlib
 import os
@@ -35,8 +36,8 @@ LONGEST_TURN = 5.0
 """Seconds that one turn of a step may keep the event loop from everybody else."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM)
 """Those that a host relies on, or that are set to interrupt it."""
-_handler = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-"""Without the wrapper that makes enums of what it returns: it costs more than all else that is done around a turn."""
+_handler = _signal.getsignal
+"""Without the wrapper of `signal`: it makes an enum of the answer, and where that fails words an error that shows the whole handler."""
 
 
 @dataclass(slots=True, eq=False)
