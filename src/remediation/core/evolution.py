@@ -54,13 +54,20 @@ def opened(entry: DegradationReported, *, stream: str, seq: int, at: int) -> Inc
 def evolve(incident: Incident, entry: Entry, *, at: int) -> Incident:
     """The incident after `entry`, journaled at time `at` (milliseconds). Unknown entries change nothing but the version."""
     moved = _MOVES.get(type(entry))
-    base = changed(incident, version=incident.version + 1, changed_at=at)
-    return moved(base, entry) if moved is not None else base
+    copy = changed(incident, version=incident.version + 1, changed_at=at)
+    if moved is not None:
+        moved(copy, entry)
+    return copy
 
 
-def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
+def _set(copy: Incident, **changes: object) -> None:
+    """Change the copy that `evolve` has just made, and nobody else has: one copy for each entry is enough, as folding is a hot path."""
+    copy.__dict__.update(changes)
+
+
+def _coalesced(incident: Incident, entry: DegradationCoalesced) -> None:
     counter = entry.observed_at if entry.why == "counter-evidence" else incident.counter_evidence_at
-    return changed(
+    _set(
         incident,
         reports=max(incident.reports, entry.count),
         severity=entry.severity,
@@ -70,21 +77,21 @@ def _coalesced(incident: Incident, entry: DegradationCoalesced) -> Incident:
     )
 
 
-def _cleared(incident: Incident, entry: DegradationCleared) -> Incident:
+def _cleared(incident: Incident, entry: DegradationCleared) -> None:
     heard = incident.heard or entry.observed_at > incident.last_effect_at
-    return changed(incident, cleared_at=max(incident.cleared_at, entry.observed_at), heard=heard)
+    _set(incident, cleared_at=max(incident.cleared_at, entry.observed_at), heard=heard)
 
 
-def _taken_in(incident: Incident, entry: IncidentOpened) -> Incident:
-    return changed(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
+def _taken_in(incident: Incident, entry: IncidentOpened) -> None:
+    _set(incident, taken_in=True, ladder=entry.ladder, history=entry.history)
 
 
-def _waiting(incident: Incident, entry: IncidentWaiting) -> Incident:
+def _waiting(incident: Incident, entry: IncidentWaiting) -> None:
     waits = incident.waits + (entry.why in ("stage", "verify"))
-    return changed(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at, heard=False, waits=waits)
+    _set(incident, phase=Phase.WAITING, wait=entry, waiting_since=incident.changed_at, heard=False, waits=waits)
 
 
-def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
+def _planned(incident: Incident, entry: AttemptPlanned) -> None:
     skipped = dict(incident.skipped) | dict(entry.skipped)
     acted, asked = entry.gate.decision == "proceed", entry.gate.decision == "ask"
     current, approval = incident.current, incident.approval
@@ -120,12 +127,10 @@ def _planned(incident: Incident, entry: AttemptPlanned) -> Incident:
         attempts = (*incident.attempts, attempt)
     phase = Phase.ACTING if acted else Phase.DECIDING
     known = tuple(skipped.items())
-    return changed(
-        incident, phase=phase, wait=None, waits=0, attempts=attempts, skipped=known, reason=_withheld(entry), approval=approval
-    )
+    _set(incident, phase=phase, wait=None, waits=0, attempts=attempts, skipped=known, reason=_withheld(entry), approval=approval)
 
 
-def _requested(incident: Incident, entry: ApprovalRequested) -> Incident:
+def _requested(incident: Incident, entry: ApprovalRequested) -> None:
     approval = Approval(
         id=entry.approval_id,
         attempt=entry.attempt,
@@ -135,21 +140,23 @@ def _requested(incident: Incident, entry: ApprovalRequested) -> Incident:
         requested_at=incident.changed_at,
         not_after=entry.not_after,
     )
-    return changed(incident, approval=approval)
+    _set(incident, approval=approval)
 
 
-def _answered(incident: Incident, entry: ApprovalGranted | ApprovalDenied) -> Incident:
+def _answered(incident: Incident, entry: ApprovalGranted | ApprovalDenied) -> None:
     approval = incident.approval
     if approval is None or approval.id != entry.approval_id or approval.answered:
-        return incident  # single use: a second answer changes nothing
+        return  # single use: a second answer changes nothing
     if isinstance(entry, ApprovalGranted):
-        return changed(incident, approval=changed(approval, granted_by=entry.approver))
-    return changed(incident, approval=changed(approval, denied_by=entry.approver, reason=entry.reason))
+        _set(incident, approval=changed(approval, granted_by=entry.approver))
+    else:
+        _set(incident, approval=changed(approval, denied_by=entry.approver, reason=entry.reason))
 
 
-def _void(incident: Incident, entry: ApprovalExpired) -> Incident:
+def _void(incident: Incident, entry: ApprovalExpired) -> None:
     approval = incident.approval
-    return changed(incident, approval=None) if approval is not None and approval.id == entry.approval_id else incident
+    if approval is not None and approval.id == entry.approval_id:
+        _set(incident, approval=None)
 
 
 def _withheld(entry: AttemptPlanned) -> str:
@@ -158,9 +165,9 @@ def _withheld(entry: AttemptPlanned) -> str:
     return "; ".join(reason.reason for reason in entry.gate.reasons if reason.decision == entry.gate.decision)
 
 
-def _with(incident: Incident, attempt: Attempt, **changes: object) -> Incident:
+def _with(incident: Incident, attempt: Attempt, **changes: object) -> None:
     attempts = tuple(attempt if old.id == attempt.id else old for old in incident.attempts)
-    return changed(incident, attempts=attempts, **changes)
+    _set(incident, attempts=attempts, **changes)
 
 
 def _attempt(incident: Incident, id_: str) -> Attempt:
@@ -179,30 +186,30 @@ def with_receipts(attempt: Attempt, new: tuple[Receipt, ...]) -> Attempt:
     return changed(attempt, receipts=tuple(merged.values()))
 
 
-def _stage_applied(incident: Incident, entry: StageApplied) -> Incident:
+def _stage_applied(incident: Incident, entry: StageApplied) -> None:
     attempt = _attempt(incident, entry.attempt)
     attempt = changed(with_receipts(attempt, entry.receipts), applied_stages=entry.stage + 1)
-    return _with(incident, attempt, phase=Phase.DECIDING)
+    _with(incident, attempt, phase=Phase.DECIDING)
 
 
-def _started(incident: Incident, entry: EffectStarted) -> Incident:
+def _started(incident: Incident, entry: EffectStarted) -> None:
     attempt = _attempt(incident, entry.attempt)
-    return _with(incident, changed(attempt, started=(*attempt.started, entry.key)))
+    _with(incident, changed(attempt, started=(*attempt.started, entry.key)))
 
 
-def _ended(incident: Incident, entry: EffectApplied | EffectFailed) -> Incident:
+def _ended(incident: Incident, entry: EffectApplied | EffectFailed) -> None:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.receipt.key)
-    return _with(incident, changed(with_receipts(attempt, (entry.receipt,)), started=started))
+    _with(incident, changed(with_receipts(attempt, (entry.receipt,)), started=started))
 
 
-def _uncertain(incident: Incident, entry: EffectUncertain) -> Incident:
+def _uncertain(incident: Incident, entry: EffectUncertain) -> None:
     attempt = _attempt(incident, entry.attempt)
     started = tuple(key for key in attempt.started if key != entry.key)
-    return _with(incident, changed(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
+    _with(incident, changed(attempt, started=started, uncertain=(*attempt.uncertain, entry.key)))
 
 
-def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
+def _verifying(incident: Incident, entry: VerificationStarted) -> None:
     attempt = _attempt(incident, entry.attempt)
     attempt = changed(
         with_receipts(attempt, entry.receipts),
@@ -211,10 +218,10 @@ def _verifying(incident: Incident, entry: VerificationStarted) -> Incident:
         verification_at=incident.changed_at,
         verdict=entry.verdict,
     )
-    return _with(incident, attempt, phase=Phase.VERIFYING, wait=None)
+    _with(incident, attempt, phase=Phase.VERIFYING, wait=None)
 
 
-def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
+def _finished(incident: Incident, entry: AttemptFinished) -> None:
     attempt = _attempt(incident, entry.attempt)
     attempt = changed(
         with_receipts(attempt, entry.receipts),
@@ -226,10 +233,10 @@ def _finished(incident: Incident, entry: AttemptFinished) -> Incident:
         revert=entry.revert,
         finished_at=incident.changed_at,
     )
-    return _with(incident, attempt, phase=Phase.ACTING if entry.revert else Phase.DECIDING, wait=None)
+    _with(incident, attempt, phase=Phase.ACTING if entry.revert else Phase.DECIDING, wait=None)
 
 
-def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) -> Incident:
+def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) -> None:
     attempt = _attempt(incident, entry.attempt)
     failed = isinstance(entry, EffectRevertFailed)
     attempt = changed(
@@ -239,11 +246,11 @@ def _reverted(incident: Incident, entry: EffectReverted | EffectRevertFailed) ->
         reverted=attempt.reverted if failed else (*attempt.reverted, entry.key),
         revert_failed=(*attempt.revert_failed, entry.key) if failed else attempt.revert_failed,
     )
-    return _with(incident, attempt, phase=Phase.ACTING if attempt.revert else Phase.DECIDING, dirty=incident.dirty or failed)
+    _with(incident, attempt, phase=Phase.ACTING if attempt.revert else Phase.DECIDING, dirty=incident.dirty or failed)
 
 
-def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
-    return changed(
+def _settled(incident: Incident, entry: IncidentSettled) -> None:
+    _set(
         incident,
         status=Status(entry.status),
         phase=Phase.SETTLED,
@@ -259,8 +266,8 @@ def _settled(incident: Incident, entry: IncidentSettled) -> Incident:
     )
 
 
-def _reopened(incident: Incident, entry: IncidentReopened) -> Incident:
-    return changed(
+def _reopened(incident: Incident, entry: IncidentReopened) -> None:
+    _set(
         incident,
         status=Status.OPEN,
         phase=Phase.DECIDING,

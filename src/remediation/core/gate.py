@@ -159,11 +159,14 @@ def _consent_rows(plan: PlanRecord, confidence: int, spec: RunbookSpec, situatio
         yield "confidence", "ask", f"confidence {confidence} is below the threshold {situation.threshold}", 0
 
 
+_ALLOWED = GateRecord(
+    decision="proceed", reasons=(GateReason(row="allowed", decision="proceed", reason="no row of the gate objects"),)
+)
+
+
 def _decided(rows: Sequence[Row]) -> GateRecord:
     if not rows:
-        return GateRecord(
-            decision="proceed", reasons=(GateReason(row="allowed", decision="proceed", reason="no row of the gate objects"),)
-        )
+        return _ALLOWED
     strictest = max(rows, key=lambda row: STRICTNESS.index(row[1]))[1]
     waits = [row[3] for row in rows if row[1] == strictest == "wait"]
     until = max(waits) if waits and all(waits) else 0  # 0 is a wait without an end, longer than any other

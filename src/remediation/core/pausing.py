@@ -31,6 +31,11 @@ def in_force(known: tuple[PauseStarted, ...], now: int) -> PauseStarted | None:
     )
 
 
+def reason_of(pause: PauseStarted | None) -> str:
+    """Why it is paused; empty for `None`, which is no pause."""
+    return pause.reason or "no reason given" if pause is not None else ""
+
+
 def _over(pause: PauseStarted, now: int) -> bool:
     return 0 < pause.until <= now
 

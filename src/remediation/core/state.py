@@ -150,8 +150,7 @@ class HostState:
 
     def paused(self, now: int) -> str:
         """Reason of the pause in force at `now` (milliseconds); empty for none."""
-        pause = self.pause(now)
-        return pause.reason or "no reason given" if pause is not None else ""
+        return pausing.reason_of(self.pause(now))
 
     def pause(self, now: int) -> PauseStarted | None:
         """What the pauses in force at `now` (milliseconds) come to, as one: see `pausing.in_force`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from typing import Literal
 
 from remediation.core import gate as gating
@@ -174,8 +173,9 @@ def verdict_of(
             first=plan.stage == 0,
             approved_by=approved_by,
             elevated=elevated,
+            secrets=held,
         )
-        return gating.gate(plan, finding.confidence, spec, replace(situation, secrets=held), now=now)
+        return gating.gate(plan, finding.confidence, spec, situation, now=now)
 
     record = at("")
     if record.decision != "ask" or not gating.asks_for_trust(record):

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from remediation.core import pausing
 from remediation.core.gate import Profile, Situation
 from remediation.core.incident import Incident
 from remediation.core.lifecycle import RunbookRecord, State, to_quarantine
@@ -74,6 +75,7 @@ class Policy:
         first: bool,
         approved_by: str = "",
         elevated: str = "",
+        secrets: str = "",
     ) -> Situation:
         """What the gate has to know for a plan of the runbook of `spec`, run with this code, in `incident`."""
         rate = state.tallies.by_runbook.get(spec.id)
@@ -89,7 +91,7 @@ class Policy:
             profile=self.profile,
             threshold=self.threshold,
             state=lifecycle,
-            paused=state.paused(now),
+            paused=pausing.reason_of(pause),
             paused_until=pause.until if pause is not None else 0,
             panic=pause is not None and pause.panic,
             fenced_by="" if fenced_by == incident.id else fenced_by,
@@ -101,6 +103,7 @@ class Policy:
             first_stage=first,
             approved_by=approved_by,
             elevated=elevated,
+            secrets=secrets,
         )
 
     def held_back(self, state: HostState, incident: Incident, spec: RunbookSpec) -> str:

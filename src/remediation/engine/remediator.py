@@ -203,7 +203,8 @@ class Remediator:
                 raise HostStopped(f"the host stopped while incident {incident_id} was open; it goes on with the next start")
             # A journal that is read anew after a failure brings news without a single entry to tell it.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news, NEWS)
+                async with asyncio.timeout(NEWS):
+                    await news
 
     async def quiet(self) -> dict[str, int]:
         """Wait until nothing is ready or running; returns which incidents wait, and until when (milliseconds)."""

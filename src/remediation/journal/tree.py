@@ -34,6 +34,7 @@ class SignedTree:
         self._writer = TileWriter()
         self._hour = ""
         self._signer: Signer | None = None
+        self._signing: tuple[Signer, NoteSigner] | None = None
         self._epochs: Epochs | None = None
 
     @property
@@ -204,7 +205,10 @@ class SignedTree:
         With `successor`, the last leaf is the rotation to it: both sign, and from now on only it does.
         """
         tiles = self._writer.extend([leaf_hash(leaf) for leaf in leaves])
-        signers = [self._note_signer(self._own())]
+        own = self._own()
+        if self._signing is None or self._signing[0] is not own:
+            self._signing = (own, self._note_signer(own))
+        signers = [self._signing[1]]
         if successor is not None:
             signers.append(self._note_signer(successor))
             self._epochs = Epochs((*self.epochs.keys, signers[1].key), (*self.epochs.sizes, self.size))

@@ -108,6 +108,8 @@ class Redactor:
 
     def fires(self, text: str) -> tuple[str, ...]:
         """The classes of the credentials in `text`, without those that only its names let guess if it is code of several lines."""
+        if text in self._free or text in self._clean:
+            return ()
         code = "\n" in text.strip("\n")
         found = ["vault"] if self._known(text) is not text else []
         for rule in self._screen.suspects(text):
@@ -118,6 +120,8 @@ class Redactor:
                     found.append(rule.name)
             elif rule.mask(text) != text:
                 found.append(rule.name)
+        if not found and not code and len(text) <= _SHORT:
+            _remember(self._free, text)
         return tuple(found)
 
     def _through(self, text: str) -> str:
