@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remediation.runbooks._volatile_path import CanNotHeal
-from remediation.runbooks._volatile_path.rewriting import Rewritten, rewrite
+from remediation.runbooks._volatile_path import CanNotHeal, Rewritten
+from remediation.runbooks._volatile_path.rewriting import rewrite
 
 MISSING = "/tmp/site/page.html"
 PLACE = "resources/page.html"

@@ -44,7 +44,7 @@ class MachineLocked:
         self._descriptor = descriptor
         self._digest = digest
         self._holder = holder
-        self._path = _children_of(folder, digest)
+        self._folder = folder
         self._children: list[tuple[int, float, float]] = []
         self._expected: list[float] = []
         self._token = secrets.token_hex(8)
@@ -80,11 +80,12 @@ class MachineLocked:
         self._note()
 
     def _note(self) -> None:
-        temporary = self._path.with_suffix(".tmp")
+        path = _children_of(self._folder, self._digest)
+        temporary = path.with_suffix(".tmp")
         owner = (os.getpid(), psutil.Process().create_time())
         noted = {"owner": owner, "children": self._children, "expected": self._expected, "mark": self._token}
         temporary.write_text(json.dumps(noted), "utf-8")
-        os.rename(temporary, self._path)
+        os.rename(temporary, path)
 
     def join(self, other: HeldLock) -> None:
         """See `HeldLock.join`."""
@@ -97,7 +98,7 @@ class MachineLocked:
         descriptor, self._descriptor = self._descriptor, -1
         if self._children or self._expected:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+                os.unlink(_children_of(self._folder, self._digest))
         os.close(descriptor)
         for other in self._joined:
             other.release()

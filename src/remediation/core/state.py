@@ -47,7 +47,7 @@ class HostState:
 
     """
 
-    def __init__(self, *, keep_settled: int | None = 2048) -> None:
+    def __init__(self, *, keep_settled: int | None = 1024) -> None:
         self._keep = keep_settled
         self.listeners: list[Listener] = []
         """Called after an incident changed, while the append is under way: they must only take note."""

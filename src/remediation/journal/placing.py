@@ -14,7 +14,7 @@ from remediation.model.entries import Position, Record
 from remediation.ports.journal import ANY, NO_STREAM, Expected, Guard
 from remediation.ports.keys import Signer
 
-_REMEMBERED = 20_000
+_REMEMBERED = 4_096
 
 
 @dataclass(slots=True)

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 
 from remediation.context import RemediationContext
 from remediation.errors import ProcessError
-from remediation.runbooks._volatile_path import CanNotHeal
-from remediation.runbooks._volatile_path.rewriting import Rewritten
+from remediation.runbooks._volatile_path import CanNotHeal, Rewritten
 
 _LARGEST = 512 * 1024
 _SECONDS = 60.0

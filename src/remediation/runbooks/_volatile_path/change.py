@@ -12,13 +12,12 @@ from pathlib import Path
 from remediation.context import RemediationContext
 from remediation.errors import OutsideRoots
 from remediation.model.text import printable
-from remediation.runbooks._volatile_path import CanNotHeal
+from remediation.runbooks._volatile_path import CanNotHeal, normal
 from remediation.runbooks._volatile_path.apart import rewrite_apart
 from remediation.runbooks._volatile_path.content import Content, recover
 from remediation.runbooks._volatile_path.job import Claim, Job
 from remediation.runbooks._volatile_path.options import VolatilePathOptions
 from remediation.runbooks._volatile_path.repository import REGULAR, Repository
-from remediation.runbooks._volatile_path.values import normal
 
 _LIBRARIES = frozenset({"site-packages", "dist-packages"})
 _PROSE = frozenset({"", ".md", ".rst", ".txt", ".adoc"})

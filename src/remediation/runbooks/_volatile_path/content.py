@@ -17,10 +17,9 @@ from typing import TypeVar
 from remediation.context import RemediationContext
 from remediation.errors import ProcessError
 from remediation.model.text import ending, printable
-from remediation.runbooks._volatile_path import CanNotHeal
+from remediation.runbooks._volatile_path import CanNotHeal, normal
 from remediation.runbooks._volatile_path.options import OUT, VolatilePathOptions
 from remediation.runbooks._volatile_path.repository import REGULAR, Repository
-from remediation.runbooks._volatile_path.values import normal
 
 _REGENERATE_SECONDS = 300.0
 T = TypeVar("T")

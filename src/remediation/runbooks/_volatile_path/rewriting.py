@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import libcst as cst
 
 from remediation.model.text import capped, printable
-from remediation.runbooks._volatile_path import CanNotHeal
+from remediation.runbooks._volatile_path import CanNotHeal, Rewritten
 from remediation.runbooks._volatile_path.pathlib_name import PathName
 from remediation.runbooks._volatile_path.values import Reading, Value
 from remediation.runbooks._volatile_path.writes import changed_at
@@ -22,17 +21,6 @@ from remediation.runbooks._volatile_path.writes import changed_at
 _OPERANDS = (cst.Attribute, cst.Subscript, cst.Await, cst.UnaryOperation, cst.BinaryOperation)
 _SHOWN = 160
 _STRINGS = (cst.SimpleString, cst.ConcatenatedString, cst.FormattedString)
-
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """A rewritten script."""
-
-    source: bytes
-    lines: tuple[int, ...]
-    """The lines of the old text that were changed."""
-    unused: tuple[str, ...] = ()
-    """What nothing in the script refers to any more: names that the old expressions were made of, each with its line."""
 
 
 def rewrite(source: bytes, files: Mapping[str, str]) -> Rewritten:

@@ -8,15 +8,15 @@ Everything else has no value here: the result is never a guess.
 from __future__ import annotations
 
 import ast
-import os
 import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
 from libcst import matchers
 from libcst.metadata import Assignment, MetadataWrapper, ParentNodeProvider, PositionProvider, ScopeProvider
+
+from remediation.runbooks._volatile_path import normal
 
 _PATH_TYPES = frozenset(f"pathlib.{name}" for name in ("Path", "PosixPath", "PurePath", "PurePosixPath"))
 _JOINS = frozenset({"os.path.join", "posixpath.join"})
@@ -45,13 +45,6 @@ class Value:
     def whole(self) -> bool:
         """Whether it is built here, and doesn't just pass on what another expression already stands for."""
         return self.file not in self.rests_on
-
-
-def normal(path: str) -> str:
-    """`path` without doubled slashes and dots; unchanged where ``..`` could cross a link."""
-    if not path or ".." in path.split("/"):
-        return path
-    return re.sub("^//+", "/", os.path.normpath(path))
 
 
 class Reading:
