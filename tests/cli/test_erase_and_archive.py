@@ -101,6 +101,27 @@ def test_entries_are_archived_verified_and_brought_back(home: Home, tmp_path: Pa
     assert (code, json.loads(verdict)["archived"]) == (0, 0)
 
 
+def test_a_published_log_goes_on_after_its_entries_were_archived_and_is_mended_as_far_as_it_can(home: Home, tmp_path: Path) -> None:
+    words = ["journal", "export", "--format", "tlog-tiles", "--out", str(tmp_path / "log")]
+    assert call(home, *words)[0] == 0
+    code, told = call(home, "journal", "archive", "--before", "5d", "--out", str(tmp_path / "out"), "--json")
+    assert code == 0, told
+    tile, bundle = tmp_path / "log" / "tile" / "0" / "001", tmp_path / "log" / "tile" / "entries" / "001"
+    whole = tile.read_bytes(), bundle.read_bytes()
+    code, told = call(home, *words)
+    assert (code, "1 new entries" in told, "mended" in told) == (0, True, False)
+    tile.write_bytes(whole[0][:-1])
+    code, told = call(home, *words)
+    assert (code, "mended: tile/0/001" in told) == (0, True)
+    bundle.write_bytes(whole[1][:-9] + bytes([whole[1][-9] ^ 1]) + whole[1][-8:])
+    code, refused = call(home, *words)
+    assert (code, "entries 256 to 511 were archived" in refused, "--restore" in refused) == (1, True, True)
+    assert call(home, "journal", "archive", "--restore", str(next((tmp_path / "out").glob("*.jsonl"))))[0] == 0
+    code, told = call(home, *words)
+    assert (code, "mended: tile/entries/001" in told) == (0, True)
+    assert (tile.read_bytes(), bundle.read_bytes()) == whole
+
+
 def test_a_position_of_the_future_takes_what_there_is(home: Home, tmp_path: Path) -> None:
     code, told = call(home, "journal", "archive", "--before", "999999999", "--out", str(tmp_path / "out"))
     assert code == 0, told
