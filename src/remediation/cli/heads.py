@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from remediation.errors import JournalDamaged, JournalRolledBack, JournalUnavailable
+from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, JournalUnavailable
 from remediation.settings.home import Home
 
 
@@ -15,15 +15,19 @@ def published_head(home: Home) -> str:
     Needs no key, and may run beside the home's hosts. Where the home may not be written to, ``head.note`` stands as it is.
 
     Raises:
+        ConfigurationError: the journal is another host's than the settings say.
         JournalDamaged: it is not signed by a key of the home.
         JournalRolledBack: head.note is missing, or more entries are known to exist than the journal holds.
         JournalUnavailable: the journal can't be read.
 
     """
+    from remediation.bootstrap.belonging import foreign
     from remediation.journal.head import HeadNote
     from remediation.journal.lock import locked
     from remediation.proof import claimed_size
 
+    if why := foreign(home):
+        raise ConfigurationError(why)
     head = HeadNote(home.head_note)
     # First what is known, then what is there, which only grows.
     known = max(claimed_size(head.read()), head.acknowledged(head.origin()))
