@@ -5,10 +5,12 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -321,8 +323,24 @@ def test_at_a_terminal_the_plan_is_shown_in_colours_and_consent_is_asked_for(sai
         assert "the request stands" in shown or "interrupted" in shown or "Aborted" in shown
 
 
+@pytest.fixture
+def in_the_background() -> Iterator[None]:
+    """As a shell without job control starts what need not be waited for: processes inherit that ^C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_the_background")
+def test_a_terminal_of_these_tests_is_one_also_if_they_run_in_the_background(place: Place) -> None:
+    signature = place.signed(place.person("alice"), place.document("alice"))
+    shown = at_a_terminal(place, "\x03", "approve", ID, "--signature", str(signature))
+    assert "interrupted" in shown or "Aborted" in shown
+    assert place.left() == []
+
+
 def at_a_terminal(place: Place, said: str, *arguments: str) -> str:
-    """What a command shows at a terminal whose user types `said` when asked."""
+    """What a command shows at a terminal whose user types `said` when asked; ^C again and again, as people do."""
     ours, theirs = pty.openpty()
     env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "REMEDIATION_HOME")}
     env |= {"HOME": str(place.folder), "TERM": "xterm-256color", "COLUMNS": "120"}
@@ -332,8 +350,11 @@ def at_a_terminal(place: Place, said: str, *arguments: str) -> str:
     shown, answered, deadline = b"", False, time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
-            if not select.select([ours], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                break
+            if not select.select([ours], [], [], 1.0)[0]:
+                # Python notes a ^C between its prompt and its reading of the answer, and goes on to wait for the answer.
+                if answered and said == "\x03":
+                    os.write(ours, said.encode())
+                continue
             try:
                 piece = os.read(ours, 65536)
             except OSError:  # the other end was closed
@@ -351,6 +372,8 @@ def at_a_terminal(place: Place, said: str, *arguments: str) -> str:
 
 
 def _take() -> None:
+    # As whoever logs somebody in: what is ignored by whoever started the tests is no matter of this terminal.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import bulk
+from tests.support.journals import said
 from tests.support.written_journal import Ran, WrittenJournal, remediation
 
 from remediation.settings import Home
@@ -210,3 +211,22 @@ def test_an_empty_journal_is_exported_in_each_format(tmp_path: Path) -> None:
         out = tmp_path / f"out.{format_}"
         assert export(journal.home, "--format", format_, "--out", str(out)).status == 0
     assert [len((tmp_path / f"out.{name}").read_text().splitlines()) for name in FORMATS] == [2, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "words", [["export", "--format", format_, "--out", "out"] for format_ in [*FORMATS, "tlog-tiles"]] + [["prove", "1"]]
+)
+def test_nothing_is_handed_out_of_a_journal_that_lost_what_was_acknowledged(words: list[str], tmp_path: Path) -> None:
+    journal = WrittenJournal.make(tmp_path)
+    journal.write("host/atlas", [said(number) for number in range(3)])
+    older = {path: path.read_bytes() for path in (journal.home.journal, journal.home.head_note)}
+    journal.write("host/atlas", [said(3)])
+    # As after a kill before the newest head was made known, and the loss of the write-ahead log.
+    for path, content in older.items():
+        path.write_bytes(content)
+    ran = remediation("--home", str(journal.home.root), "journal", *words, cwd=tmp_path)
+    assert ran.status == 4, ran.err
+    assert "4 entries" in ran.err
+    assert "journal verify" in ran.err
+    assert not (tmp_path / "out").exists()
+    assert remediation("--home", str(journal.home.root), "journal", "verify").status == 4

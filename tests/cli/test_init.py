@@ -1,5 +1,6 @@
 """`init`: a private home, a key outside of it, an empty signed journal; once, and whole."""
 
+import json
 import os
 import shutil
 import stat
@@ -180,3 +181,34 @@ def test_a_home_under_the_id_of_another_is_told_so(tmp_path: Path, state: tuple[
     (tmp_path / "other" / "remediation.toml").write_text('[host]\nid = "atlas-1"\n')
     refused = remediation(*other, "run", "--once", env=[state])
     assert (refused.status, "is of the host atlas-2, the settings say atlas-1" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("theirs", ["nothing", "an empty folder", "another home"])
+def test_who_looks_at_a_home_under_another_id_is_told_whose_journal_it_is(
+    tmp_path: Path, state: tuple[str, str], theirs: str
+) -> None:
+    home = ("--home", str(tmp_path / "home"))
+    assert init(tmp_path, "--id", "atlas-1", state=state).status == 0
+    keys = tmp_path / "state" / "remediation"
+    vkey = (keys / "atlas-1" / "signing.vkey").read_text().strip()
+    if theirs == "another home":
+        assert remediation("--home", str(tmp_path / "other"), "init", "--id", "atlas-2", env=[state]).status == 0
+    elif theirs == "an empty folder":
+        (keys / "atlas-2").mkdir()
+    (tmp_path / "home" / "remediation.toml").write_text('[host]\nid = "atlas-2"\n')
+    before = sorted(keys.rglob("*"))
+    told = 'is of the host atlas-1, the settings say atlas-2: set [host] id = "atlas-1" again'
+    for command in (["verify"], ["verify", "--json"], ["export"], ["prove", "0"]):
+        ran = remediation(*home, "journal", *command, env=[state])
+        assert (ran.status, told in ran.err, "recover" in ran.err) == (2, True, False), command
+    checked = remediation(*home, "journal", "verify", "--vkey", vkey, "--json", env=[state])
+    assert checked.status == 5
+    assert told in checked.out.replace('\\"', '"')
+    assert "recover" not in checked.out
+    examined = remediation(*home, "doctor", "--json", env=[state])
+    problems = [found for found in json.loads(examined.out)["findings"] if found["level"] == "problem"]
+    assert examined.status == 1
+    assert [problem["check"] for problem in problems] == ["keys"]
+    assert told in problems[0]["message"]
+    assert problems[0]["mend"] == f"edit {tmp_path / 'home' / 'remediation.toml'}"
+    assert sorted(keys.rglob("*")) == before

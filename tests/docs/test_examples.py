@@ -1,5 +1,6 @@
 """The examples of each page are run; `tests/support/examples.py` says how a page marks them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,13 @@ def test_the_minute_of_the_readme_and_then_the_quickstart_can_be_followed_by_one
     quickstart, _, _ = (repository.ROOT / "docs" / "tutorial" / "quickstart.md").read_text().partition("## 3.")
     for name, text in (("README.md", (repository.ROOT / "README.md").read_text()), ("quickstart.md", quickstart)):
         assert examples.run_page(name, text, tmp_path / name, home=tmp_path / "home") > 0
+
+
+def test_no_two_pages_make_a_home_of_one_id() -> None:
+    """Whoever follows both on one machine would be refused: the keys are found by the id."""
+    pages: dict[str, set[str]] = {}
+    for page in (page for page in repository.documents() if page.parent.name != "reference"):
+        for id_ in re.findall(r'^id = "([^"]+)"$|init --id (\S+)', page.read_text("utf-8"), re.MULTILINE):
+            pages.setdefault("".join(id_), set()).add(page.name)
+    assert pages
+    assert [id_ for id_, names in pages.items() if len(names) > 1] == []

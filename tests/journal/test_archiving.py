@@ -16,7 +16,8 @@ from tests.support.hosts import broken, runbook
 from tests.support.journals import said
 
 from remediation.bootstrap import Host, open_journal, open_reader
-from remediation.bootstrap.archiving import Archived, Archiver, ArchiveRefused, bring_back
+from remediation.bootstrap.archiving import Archived, Archiver, ArchiveRefused
+from remediation.bootstrap.bringing_back import bring_back
 from remediation.bootstrap.erasing import Eraser, ErasureRefused
 from remediation.core import ground
 from remediation.core.incident import Incident

@@ -14,7 +14,8 @@ from tests.support import stories
 from tests.support.journals import make_home, said
 
 from remediation.bootstrap import open_journal
-from remediation.bootstrap.archiving import Archiver, ArchiveRefused, bring_back
+from remediation.bootstrap.archiving import Archiver, ArchiveRefused
+from remediation.bootstrap.bringing_back import bring_back
 from remediation.bootstrap.erasing import Eraser, ErasureRefused
 from remediation.core.incident import id_of
 from remediation.core.standing import Standing

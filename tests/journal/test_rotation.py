@@ -390,13 +390,13 @@ async def test_published_tiles_end_with_a_note_of_the_key_of_their_size(home: Ho
         await rotate_alone(home)
         folder = tmp_path / f"tiles{turn}"
         folder.mkdir()
-        export_tiles(home.journal, home.head_note.read_text(), folder)
+        export_tiles(home.journal, home.head_note.read_text(), folder, keys=[VerifierKey.parse(key) for key in vkeys(home)])
         assert signers((folder / "checkpoint").read_text(), vkeys(home)) == [turn, turn + 1]
     async with opened(home) as journal:
         await journal.append("s", entries_of(1))
         note = await journal.publish()
     (tmp_path / "later").mkdir()
-    export_tiles(home.journal, note, tmp_path / "later")
+    export_tiles(home.journal, note, tmp_path / "later", keys=[VerifierKey.parse(key) for key in vkeys(home)])
     published = (tmp_path / "later" / "checkpoint").read_text()
     first, _, third = [VerifierKey.parse(key) for key in vkeys(home)]
     assert open_checkpoint(published, [third]).checkpoint.size == 3

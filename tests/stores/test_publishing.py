@@ -8,17 +8,21 @@ import http.server
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.support.journals import said
-from tests.support.written_journal import WrittenJournal, remediation
+from tests.support.written_journal import Ran, WrittenJournal, remediation
 
 from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack
-from remediation.stores.publishing import export_tiles
+from remediation.keys import SigningKey
+from remediation.proof.checkpoint import Checkpoint
+from remediation.proof.merkle import EMPTY_ROOT
+from remediation.settings import Settings
+from remediation.stores.publishing import Published, export_tiles
 
 
 class Stranger:
@@ -132,7 +136,11 @@ def leaves(journal: WrittenJournal) -> list[bytes]:
 
 
 def publish(journal: WrittenJournal, folder: Path) -> int:
-    return export_tiles(journal.home.journal, journal.home.head_note.read_text(), folder)
+    return published(journal, folder).entries
+
+
+def published(journal: WrittenJournal, folder: Path) -> Published:
+    return export_tiles(journal.home.journal, journal.home.head_note.read_text(), folder, keys=[journal.signer.key])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -208,7 +216,7 @@ def test_the_folder_of_another_log_or_of_something_else_is_refused(journal: Writ
         note = journal.home.head_note.read_text().replace("0123456789abcdef", "fedcba9876543210")
         database.execute("UPDATE checkpoint SET note = ?", (note,))
     folder = tmp_path / "log"
-    export_tiles(other.home.journal, note, folder)
+    export_tiles(other.home.journal, note, folder, keys=())
     before = files(folder)
     with pytest.raises(ConfigurationError, match="publishes the log"):
         publish(journal, folder)
@@ -267,9 +275,164 @@ def test_no_checkpoint_is_published_over_what_was_altered(sql: str, journal: Wri
     with sqlite3.connect(journal.home.journal) as database:
         assert database.execute(sql).rowcount > 0
     if "n = 1" in sql:
-        # A full tile that was published already is not read again; what stands in it is guarded by the root.
+        # Tiles of this level are made from the entries.
         assert publish(journal, folder) == 100
         return
     with pytest.raises(JournalDamaged, match="journal verify"):
         publish(journal, folder)
     assert (folder / "checkpoint").read_bytes() == before
+
+
+def rerun(journal: WrittenJournal, folder: Path) -> Ran:
+    return remediation("journal", "export", "--format", "tlog-tiles", "--out", str(folder), "--home", str(journal.home.root))
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "flipped": lambda path: path.write_bytes(flipped(path.read_bytes())),
+    "its first byte flipped": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "lengthened": lambda path: path.write_bytes(path.read_bytes() + b"more"),
+    "removed": Path.unlink,
+}
+FILES = [
+    "tile/0/000",
+    "tile/0/001",
+    "tile/0/002.p/88",
+    "tile/1/000.p/2",
+    "tile/entries/000",
+    "tile/entries/002.p/88",
+    "checkpoint",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("more", [0, 300])
+def test_whatever_of_a_published_log_was_damaged_is_mended_and_named(
+    damage: str, more: int, journal: WrittenJournal, tmp_path: Path
+) -> None:
+    journal.write("host/atlas", [said(number) for number in range(600)])
+    folder = tmp_path / "log"
+    publish(journal, folder)
+    whole = files(folder)
+    if more:
+        journal.write("host/atlas", [said(number) for number in range(more)])
+    for name in FILES:
+        if more:
+            shutil.rmtree(folder)
+            for path, content in whole.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+        DAMAGE[damage](folder / name)
+        done = published(journal, folder)
+        assert (done.mended, done.mendings) == ((name,), 1), name
+        assert done.entries == (600 + more if name == "checkpoint" else more)
+        assert {path: content for path, content in files(folder).items() if path != "checkpoint"}.items() >= {
+            (path, content) for path, content in whole.items() if path != "checkpoint"
+        }, name
+        assert published(journal, folder) == Published(0, (), 0)
+        if not more:
+            assert files(folder) == whole
+    with served(folder, str(journal.signer.key)) as stranger:
+        assert stranger.verify() == leaves(journal)
+
+
+def test_the_command_says_which_files_it_mended(journal: WrittenJournal, tmp_path: Path) -> None:
+    journal.write("host/atlas", [said(number) for number in range(30 * 256)])
+    folder = tmp_path / "log"
+    assert "mended" not in rerun(journal, folder).err
+    whole = files(folder)
+    DAMAGE["flipped"](folder / "tile/0/003")
+    DAMAGE["removed"](folder / "tile/entries/007")
+    ran = rerun(journal, folder)
+    assert ran.status == 0
+    assert ran.err.startswith("0 new entries of ")
+    assert "2 files there were damaged or missing, and are mended: tile/0/003, tile/entries/007" in ran.err.replace(
+        "tile/entries/007, tile/0/003", "tile/0/003, tile/entries/007"
+    )
+    assert files(folder) == whole
+    shutil.rmtree(folder / "tile")
+    assert "and 41 more" in rerun(journal, folder).err
+    assert files(folder) == whole
+
+
+def test_partial_tiles_of_earlier_checkpoints_are_mended_too(journal: WrittenJournal, tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    for number in (100, 50, 300):
+        journal.write("host/atlas", [said(each) for each in range(number)])
+        publish(journal, folder)
+    whole = files(folder)
+    for name in ("tile/0/000.p/100", "tile/entries/000.p/150"):
+        DAMAGE["flipped"](folder / name)
+        assert published(journal, folder).mended == (name,)
+    assert files(folder) == whole
+
+
+def test_nothing_is_written_over_a_log_that_the_journal_is_behind(journal: WrittenJournal, tmp_path: Path) -> None:
+    journal.write("host/atlas", [said(number) for number in range(10)])
+    kept = {path: path.read_bytes() for path in (journal.home.journal, journal.home.head_note)}
+    journal.write("host/atlas", [said(number) for number in range(10)])
+    folder = tmp_path / "log"
+    publish(journal, folder)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    journal.home.head_note.with_name("head.note.acknowledged").unlink()
+    DAMAGE["flipped"](folder / "tile/0/000.p/20")
+    before = files(folder)
+    ran = rerun(journal, folder)
+    assert ran.status == 4, ran.err
+    assert "20 entries" in ran.err
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("checkpoint", ["whole", "flipped", "removed"])
+@pytest.mark.parametrize("number", [5, 256, 700])
+@pytest.mark.parametrize("of", ["another log", "another history"])
+def test_nothing_is_written_over_the_files_of_others(
+    of: str, number: int, checkpoint: str, journal: WrittenJournal, tmp_path: Path
+) -> None:
+    if of == "another history":
+        shutil.copytree(journal.home.root, tmp_path / "other" / "home")
+        shutil.copytree(journal.home.keys, tmp_path / "other" / "keys")
+        root = tmp_path / "other" / "home"
+        (root / "remediation.toml").write_text(f'[host]\nid = "atlas"\n[keys]\ndir = "{tmp_path / "other" / "keys"}"\n')
+        other = WrittenJournal(Settings.load(root / "remediation.toml", home=root).home, journal.signer)
+    else:
+        (tmp_path / "other").mkdir()
+        other = WrittenJournal.make(tmp_path / "other")
+        with sqlite3.connect(other.home.journal) as database:
+            note = Checkpoint("atlas/remediation/fedcba9876543210", 0, EMPTY_ROOT)
+            signer = SigningKey.load(other.home.signing_key).signer(note.origin)
+            database.execute("UPDATE checkpoint SET note = ?", (note.sign([signer]),))
+            other.home.head_note.write_text(note.sign([signer]))
+            other.home.verifier_keys.write_text(f"{signer.key}\n")
+            other = WrittenJournal(other.home, signer)
+    other.write("host/atlas", [said(each) for each in range(number)])
+    journal.write("host/atlas", [said(each + 1) for each in range(800)])
+    folder = tmp_path / "log"
+    publish(other, folder)
+    if checkpoint != "whole":
+        DAMAGE[checkpoint](folder / "checkpoint")
+    before = files(folder)
+    ran = rerun(journal, folder)
+    assert ran.status == (2 if of == "another log" and checkpoint != "removed" else 3), ran.err
+    assert "history" in ran.err or "publishes the log" in ran.err
+    assert files(folder) == before
+
+
+def test_the_journals_damage_is_not_published_over_what_is_whole(journal: WrittenJournal, tmp_path: Path) -> None:
+    journal.write("host/atlas", [said(number) for number in range(600)])
+    folder = tmp_path / "log"
+    publish(journal, folder)
+    before = files(folder)
+    with sqlite3.connect(journal.home.journal) as database:
+        sql = "UPDATE entry SET leaf = CAST(replace(CAST(leaf AS TEXT), 'test', 'root') AS BLOB) WHERE seq = 20"
+        assert database.execute(sql).rowcount == 1
+    ran = rerun(journal, folder)
+    assert ran.status == 3, ran.err
+    assert "journal verify" in ran.err
+    assert files(folder) == before

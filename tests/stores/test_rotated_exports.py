@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tests.support.sample_log import SampleLog
 
-from remediation.proof import Leaf, TileWriter, leaf_hash, verify_entry_proof, verify_export
+from remediation.proof import Leaf, TileWriter, VerifierKey, leaf_hash, verify_entry_proof, verify_export
 from remediation.stores.exporting import Selection, export_journal
 from remediation.stores.proving import prove_entry
-from remediation.stores.publishing import export_tiles
+from remediation.stores.publishing import Published, export_tiles
 from remediation.stores.sqlite import create
 
 
@@ -84,6 +84,7 @@ def test_whoever_knows_the_old_key_only_is_served_by_the_head_that_both_signed(l
 
 def test_a_published_log_goes_on_across_a_rotation(log: SampleLog, journal: Path, tmp_path: Path) -> None:
     folder = tmp_path / "log"
-    assert export_tiles(journal, log.rotations[0], folder) == 6
-    assert export_tiles(journal, log.checkpoint(), folder) == 3
+    keys = [VerifierKey.parse(vkey) for vkey in log.vkeys]
+    assert export_tiles(journal, log.rotations[0], folder, keys=keys) == Published(6, (), 0)
+    assert export_tiles(journal, log.checkpoint(), folder, keys=keys) == Published(3, (), 0)
     assert (folder / "checkpoint").read_text() == log.checkpoint()

@@ -9,11 +9,9 @@ found done, by the next run.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import json
+import math
 import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +25,12 @@ from remediation.core.state import HostState
 from remediation.errors import GuardRefused, JournalDamaged, JournalUnavailable, RemediationError
 from remediation.journal import IntentJournal
 from remediation.journal.encoding import record
-from remediation.journal.store import Archiving, Row
+from remediation.journal.store import Archiving
 from remediation.model.base import epoch_ms, from_epoch_ms, timestamp
 from remediation.model.entries import JournalArchived, Record
 from remediation.ports.clock import Clock
-from remediation.proof import Frontier, Replay, TileWriter, claimed_size, verify_export
-from remediation.proof.chain import feed_archives
-from remediation.proof.tiles import WIDTH, Tile
+from remediation.proof import Frontier, TileWriter, claimed_size, verify_export
+from remediation.proof.tiles import WIDTH
 from remediation.settings import Home
 from remediation.stores.blobs import FileBlobStore
 from remediation.stores.exporting.jsonl import export_journal
@@ -111,14 +108,23 @@ class Archiver:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         log_id = self._journal.origin.rpartition("/")[2]
         path = folder.absolute() / f"journal-{log_id}-{cut.first}-{cut.before}.jsonl"
-        await asyncio.to_thread(self._write, path, cut)
-        copied = await self._copy_blobs(path.parent / "blobs", cut)
-        try:
-            digest = await asyncio.to_thread(self._verify, path, cut)
-        except JournalDamaged:
+        copies = path.parent / "blobs"
+        earlier = _held(copies)
+
+        def withdraw() -> None:
+            # What is erased later must not lie in a file that nothing names.
             path.unlink(missing_ok=True)
+            for name in _held(copies) - earlier:
+                FileBlobStore(copies).discard(name, unused_since=math.inf)
+
+        try:
+            await asyncio.to_thread(self._write, path, cut)
+            copied = await self._copy_blobs(copies, cut)
+            digest = await self._verified(path, cut)
+            state, streams = await self._ground(cut)
+        except BaseException:
+            withdraw()
             raise
-        state, streams = await self._ground(cut)
         entry = JournalArchived(
             before=cut.before,
             export_sha256=digest,
@@ -130,11 +136,31 @@ class Archiver:
         def still() -> None:
             for _, need in self._in_the_way(cut.before):
                 raise GuardRefused(f"incident {need.incident} is needed again: {need.reason}; nothing was archived")
+            self._refuse_erased(cut)
 
         archives = Archiving(cut.before, state, streams, -1)
-        await self._journal.append(f"host/{self._host}", [entry], guard=still, archives=archives)
+        try:
+            await self._journal.append(f"host/{self._host}", [entry], guard=still, archives=archives)
+        except GuardRefused:
+            # After any other error the entries may be gone, and the file all that is left of them.
+            withdraw()
+            raise
         await self.tidy()
         return Archived(path, cut.first, cut.before, digest, copied, cut.held_back)
+
+    async def _verified(self, path: Path, cut: _Cut) -> str:
+        try:
+            return await asyncio.to_thread(self._verify, path, cut)
+        except JournalDamaged:
+            await self._journal.refresh()
+            self._refuse_erased(cut)
+            raise
+
+    def _refuse_erased(self, cut: _Cut) -> None:
+        """Raise GuardRefused if the file, or what is kept of its entries, may hold a body that was erased while it was made."""
+        seq = self._standing.erased(cut.before, since=claimed_size(cut.note))
+        if seq is not None:
+            raise GuardRefused(f"entry {seq} was erased meanwhile, and the file was removed; nothing was archived, try again")
 
     async def tidy(self) -> None:
         """Give back the space of what was removed, and delete blobs that no entry refers to. What can't be done now is logged."""
@@ -251,6 +277,10 @@ def _refusal(first: int, bound: int, need: Need | None) -> str:
     return f"nothing can be archived: incident {need.incident} is still needed: {need.reason}{when}"
 
 
+def _held(blobs: Path) -> set[str]:
+    return FileBlobStore(blobs).held() if blobs.is_dir() else set()
+
+
 def _private(name: str, flags: int) -> int:
     return os.open(name, flags, 0o600)
 
@@ -261,66 +291,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-async def bring_back(home: Home, journal: IntentJournal, files: Sequence[Path]) -> int:
-    """
-    Put archived entries back into the journal; returns how many. The blobs beside the files are copied back, too.
-
-    Needed when a later release can't read the state that was kept. Everything that was archived comes back, so all files are needed.
-
-    Raises:
-        ArchiveRefused: nothing was archived, or these are not the files; nothing was changed.
-        JournalUnavailable: it could not be done; nothing was changed.
-
-    """
-    async with journal.alone() as store:
-        base = await store.base()
-        if base is None:
-            raise ArchiveRefused("nothing was archived from this journal, so there is nothing to bring back")
-        tree = _Keeping()
-        replay = Replay(journal.origin, frontier=tree)
-        kept: list[Row] = []
-        with Parts(home.journal) as log:
-            root = TileWriter.restore(base.size, log.tile, []).root()
-        await asyncio.to_thread(feed_archives, replay, files, base.size, seen=lambda *row: kept.append(_row(*row)))
-        if replay.problems.listed or replay.size != base.size or tree.root() != root:
-            what = replay.problems.listed[0].message if replay.problems.listed else "they hold other entries"
-            raise ArchiveRefused(f"these files don't hold the {base.size} entries that were archived: {what}")
-        blobs = FileBlobStore(home.blobs)
-        for folder in {file.absolute().parent / "blobs" for file in files}:
-            for path in sorted(folder.glob("??/*")):
-                await blobs.put_file(path)
-        await store.restore(kept, [tile for tile in tree.tiles if not tile.level])
-    return base.size
-
-
-class _Keeping(Frontier):
-    """A tree that keeps the tiles that become full."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._writer = TileWriter()
-        self.tiles: list[Tile] = []
-
-    @property
-    def size(self) -> int:
-        return self._writer.size
-
-    def extend(self, leaves: Iterable[bytes]) -> None:
-        self.tiles += [tile for tile in self._writer.extend(leaves) if tile.width == WIDTH]
-
-    def root(self) -> bytes:
-        return self._writer.root()
-
-    def copy(self) -> _Keeping:
-        return self
-
-
-def _row(leaf: bytes | None, salt: bytes | None, body: bytes | None) -> Row:
-    # Parsed again after the replay judged it; until then it may be anything.
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        found = json.loads(leaf or b"")
-        names = (found["seq"], found["id"], found["stream"], found["stream_seq"], found["type"], found["time"])
-        return Row(*names, leaf or b"", salt, body)
-    return Row(-1, "", "", -1, "", "", b"", None, None)

@@ -74,6 +74,22 @@ def refuse_journal_of_another_host(home: Home) -> None:
     )
 
 
+def foreign(home: Home) -> str:
+    """
+    That the journal is another host's, and what to do, for those who only look at it; empty if it isn't.
+
+    Certain only where no known head is this home's own: a journal that was exchanged is not another host's home.
+    """
+    with contextlib.suppress(RemediationError):
+        if HeadNote(home.head_note).size() >= 0 and _owner(home) is None:
+            return ""
+    try:
+        refuse_journal_of_another_host(home)
+    except ConfigurationError as error:
+        return str(error)
+    return ""
+
+
 def claim(home: Home) -> None:
     """
     Write down that the keys' folder is this home's, before there is anything in it that counts.

@@ -97,7 +97,7 @@ async def _archive(settings: Settings, before: str, out: Path) -> Archived:
 
 async def _restore(settings: Settings, files: list[Path]) -> int:
     from remediation.bootstrap import open_journal
-    from remediation.bootstrap.archiving import bring_back
+    from remediation.bootstrap.bringing_back import bring_back
     from remediation.journal.lock import locked
     from remediation.ports.clock import SystemClock
 

@@ -18,6 +18,7 @@ from typing import Literal
 import psutil
 
 import remediation
+from remediation.bootstrap.belonging import foreign
 from remediation.bootstrap.strangers import strangers
 from remediation.cli import reading
 from remediation.cli.anchor_checks import look_at_anchors
@@ -65,7 +66,7 @@ def examine(home: Home) -> Iterator[Finding]:
         return
     yield from _folder("home", home.root)
     yield from _space(home)
-    settings = None
+    settings, other = None, ""
     known: set[str] = set()
     try:
         settings = Settings.of(home)
@@ -74,7 +75,8 @@ def examine(home: Home) -> Iterator[Finding]:
             yield Finding("problem", "settings", line, f"edit {home.config}")
     if settings is not None:
         yield Finding("ok", "settings", f"host {settings.host.id}, profile {settings.gate.profile}")
-        yield from _keys(settings.home)
+        other = foreign(settings.home)
+        yield from (Finding("problem", "keys", other, f"edit {home.config}"),) if other else _keys(settings.home)
         yield from _configured(settings)
         known = yield from _plugins(settings)
         yield from (Finding(level, "approvals", message, mend) for level, message, mend in look_at_signers(settings))
@@ -83,7 +85,7 @@ def examine(home: Home) -> Iterator[Finding]:
     except (RemediationError, sqlite3.Error) as error:
         yield Finding("problem", "journal", str(error), "remediation journal verify")
         return
-    yield from _journal(home, settings, state)
+    yield from _journal(home, settings if not other else None, state)
     if settings is not None:
         yield from (Finding(level, "anchors", message, mend) for level, message, mend in look_at_anchors(settings))
     host = reading.running(home, state.instances)

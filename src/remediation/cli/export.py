@@ -18,6 +18,7 @@ from remediation.settings.home import Home
 if TYPE_CHECKING:
     from remediation.stores.exporting import Encoder, Selection
     from remediation.stores.exporting.records import Progress
+    from remediation.stores.publishing import Published
 
 
 class Format(StrEnum):
@@ -69,7 +70,7 @@ def export(
       ocsf         one OCSF 1.3 Remediation Activity a line, for SIEMs.
       tlog-tiles   a folder of static files (C2SP tlog-tiles), to be published: any transparency-log
                    tool can check it. Holds no contents, only their digests. Again into the same
-                   folder, it adds what is new.
+                   folder, it adds what is new, and mends what was damaged.
 
     The records of cloudevents, otlp and ocsf carry position and leaf hash of their entry, and prove nothing by themselves:
     `remediation journal prove SEQ` does. With --after or --since, jsonl writes a part, which proves nothing either.
@@ -91,23 +92,33 @@ def export(
     selection = _selection(after, since)
     place = Settings.of(existing_home(home)).home
     head = published_head(place)
+    published = None
     with _progress(out) as progress:
         if format_ is Format.TLOG_TILES and out is not None:
-            number = _publish(place, head, out, progress)
+            published = _publish(place, head, out, progress)
+            number = published.entries
         else:
             number = _write(place, head, format_, out, selection, progress)
     if out is not None:
-        what = "new entries" if format_ is Format.TLOG_TILES else "entries"
+        what = "new entries" if published is not None else "entries"
         output.note(f"{number} {what} of {head.partition(chr(10))[0]} in {out}")
+    if published is not None and published.mendings:
+        more = published.mendings - len(published.mended)
+        names = ", ".join([*published.mended, *([f"and {more} more"] if more else [])])
+        output.note(f"{published.mendings} files there were damaged or missing, and are mended: {names}")
 
 
-def _publish(place: Home, head: str, folder: Path, progress: Progress | None) -> int:
+def _publish(place: Home, head: str, folder: Path, progress: Progress | None) -> Published:
+    import asyncio
+
+    from remediation.bootstrap.keys import read_epochs
     from remediation.stores.publishing import export_tiles
 
+    keys = asyncio.run(read_epochs(place)).keys
     try:
-        return export_tiles(place.journal, head, folder, progress=progress)
+        return export_tiles(place.journal, head, folder, keys=keys, progress=progress)
     except OSError as error:
-        output.fail(f"{error.filename or folder} can't be written: {error.strerror}")
+        output.fail(f"{error.filename or folder} can't be read or written: {error.strerror}")
 
 
 def _write(place: Home, head: str, format_: Format, out: Path | None, selection: Selection, progress: Progress | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from remediation.errors import JournalDamaged, JournalRolledBack, JournalUnavailable
+import contextlib
+
+from remediation.errors import ConfigurationError, JournalDamaged, JournalRolledBack, JournalUnavailable
 from remediation.settings.home import Home
 
 
@@ -13,31 +15,32 @@ def published_head(home: Home) -> str:
     Needs no key, and may run beside the home's hosts. Where the home may not be written to, ``head.note`` stands as it is.
 
     Raises:
+        ConfigurationError: the journal is another host's than the settings say.
         JournalDamaged: it is not signed by a key of the home.
-        JournalRolledBack: head.note is missing, or knows of more entries than the journal holds.
+        JournalRolledBack: head.note is missing, or more entries are known to exist than the journal holds.
         JournalUnavailable: the journal can't be read.
 
     """
+    from remediation.bootstrap.belonging import foreign
     from remediation.journal.head import HeadNote
     from remediation.journal.lock import locked
     from remediation.proof import claimed_size
 
+    if why := foreign(home):
+        raise ConfigurationError(why)
     head = HeadNote(home.head_note)
-    known = head.read()
-    try:
-        with locked(home.journal_lock):
-            newest = _newest(home)
-            if claimed_size(newest) < claimed_size(known):
-                raise JournalRolledBack(
-                    f"the newest head of the journal is over {claimed_size(newest)} entries, but one over {claimed_size(known)} is "
-                    "known to exist: it was rolled back; run `remediation journal verify`"
-                )
-            head.advance(newest)
-            known = head.read()
-    except (JournalUnavailable, PermissionError):
-        # Only readable to us: what is published already may be told again.
-        pass
-    return _checked(home, known)
+    # First what is known, then what is there, which only grows.
+    known = max(claimed_size(head.read()), head.acknowledged(head.origin()))
+    newest = _newest(home)
+    if claimed_size(newest) < known:
+        raise JournalRolledBack(
+            f"the newest head of the journal is over {claimed_size(newest)} entries, but {known} entries are known to exist: "
+            "it was rolled back; run `remediation journal verify`"
+        )
+    # Only readable to us: what is published already may be told again.
+    with contextlib.suppress(JournalUnavailable, PermissionError), locked(home.journal_lock):
+        head.advance(newest)
+    return _checked(home, head.read())
 
 
 def _newest(home: Home) -> str:

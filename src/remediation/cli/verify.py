@@ -251,15 +251,19 @@ def _unreadable(error: JournalDamaged | JournalTooNew, *, by_argument: bool) -> 
 
 def _settings(home: Home, unchecked: list[str], *, needed: bool) -> Settings | None:
     """The settings of the home, which tell of its keys and anchors; `None` where they can't be used, if a key was given."""
+    from remediation.bootstrap.belonging import foreign
     from remediation.settings import Settings
 
     try:
-        return Settings.of(home)
+        settings = Settings.of(home)
+        if why := foreign(settings.home):
+            raise ConfigurationError(why)
     except ConfigurationError as error:
         if needed:
             raise
         unchecked.append(f"neither head.note nor any anchor was looked at, which would show that the log's end is missing: {error}")
         return None
+    return settings
 
 
 def _own(home: Home | None) -> list[str]:

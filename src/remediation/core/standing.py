@@ -9,7 +9,7 @@ from remediation.core.incident import id_of
 from remediation.core.lifecycle import WEEK
 from remediation.core.limits import DAY
 from remediation.model.base import epoch_ms, parse_timestamp
-from remediation.model.entries import AttemptFinished, IncidentReopened, IncidentSettled, Record
+from remediation.model.entries import AttemptFinished, IncidentReopened, IncidentSettled, PayloadErased, Record
 
 INCIDENTS = "incident/"
 
@@ -26,7 +26,7 @@ class Need:
 
 class Standing:
     """
-    Of every incident: where it began, whether it is over, and what limits remember of it.
+    Of every incident: where it began, whether it is over, and what limits remember of it. And which bodies were erased by which entry.
 
     A `remediation.ports.journal.Fold`; about 300 bytes an incident, so that it can be held for a whole journal.
     """
@@ -40,6 +40,7 @@ class Standing:
         """By incident: the position of its first entry."""
         self._over: dict[str, int] = {}
         self._failed: dict[str, int] = {}
+        self._erased: list[tuple[int, int]] = []
 
     def loaded(self) -> None:
         """See `remediation.ports.journal.Fold`."""
@@ -47,6 +48,8 @@ class Standing:
     def apply(self, record: Record) -> None:
         """Take in the next entry."""
         head, entry = record.head, record.entry
+        if isinstance(entry, PayloadErased):
+            self._erased.append((head.seq, entry.seq))
         if not head.stream.startswith(INCIDENTS):
             return
         id_ = id_of(head.stream)
@@ -80,6 +83,10 @@ class Standing:
         if now < until:
             return Need(incident, "it was settled a short while ago, and its subject's limits still remember it", until)
         return None
+
+    def erased(self, before: int, *, since: int) -> int | None:
+        """An entry before the position `before` whose body was erased by an entry at `since` or later; `None` if there is none."""
+        return next((seq for by, seq in reversed(self._erased) if by >= since and seq < before), None)
 
     def in_the_way(self, before: int, *, now: int, cooldown_ms: int) -> Iterator[tuple[int, Need]]:
         """The incidents that began before the position `before` and are needed, each with where it began, the first one first."""

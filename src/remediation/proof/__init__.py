@@ -31,7 +31,17 @@ from remediation.proof.merkle import (
 from remediation.proof.note import Note, NoteSigner, Signature, VerifierKey, sign_note
 from remediation.proof.plain import Row
 from remediation.proof.replay import Replay, Rotation
-from remediation.proof.tiles import Tile, TileWriter, completed, entry_bundle, tile_hashes, tile_path, tiles_of, width_of
+from remediation.proof.tiles import (
+    Tile,
+    TileWriter,
+    bundled_leaves,
+    completed,
+    entry_bundle,
+    tile_hashes,
+    tile_path,
+    tiles_of,
+    width_of,
+)
 from remediation.proof.tlogproof import TlogProof
 from remediation.proof.verdict import AnchorFinding, Problem, ProblemCode, ProblemKind, Verification
 
@@ -68,6 +78,7 @@ __all__ = [
     "TlogProofError",
     "Verification",
     "VerifierKey",
+    "bundled_leaves",
     "claimed_size",
     "completed",
     "consistency_proof",

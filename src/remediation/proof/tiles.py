@@ -94,6 +94,16 @@ def entry_bundle(leaves: Iterable[bytes]) -> bytes:
         raise ValueError("a leaf in an entry bundle has at most 65,535 bytes") from error
 
 
+def bundled_leaves(bundle: bytes) -> list[bytes] | None:
+    """The leaves of an entry bundle; None if it is none."""
+    leaves, at = [], 0
+    while at < len(bundle):
+        start = at + 2
+        at = start + int.from_bytes(bundle[at:start], "big")
+        leaves.append(bundle[start:at])
+    return leaves if at == len(bundle) else None
+
+
 class TileWriter:
     """
     A growing tree that says which tiles to store.
