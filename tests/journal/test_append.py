@@ -8,7 +8,7 @@ from tests.support.journals import Seen, audit, entries_of, head_size, make_home
 
 from remediation.errors import ExpectationFailed, GuardRefused, IdConflict, JournalUnavailable, NotCanonical
 from remediation.model.entries import HostStopped, Position
-from remediation.ports.journal import ANY, NO_STREAM
+from remediation.ports.journal import ANY, NO_STREAM, NewId
 from remediation.settings import Home
 
 
@@ -188,6 +188,14 @@ class TestIdempotence:
             )
         assert answers[0] == first
         assert [type(answer) for answer in answers[1:]] == [IdConflict] * 2
+
+    async def test_an_id_that_is_called_new_and_is_not_is_found_out(self, home: Home) -> None:
+        async with opened(home) as journal:
+            first = await journal.append("s", entries_of(1, 2), event_id="once")
+            assert await journal.append("s", entries_of(1, 2), event_id=NewId("once")) == first
+            with pytest.raises(IdConflict):
+                await journal.append("t", entries_of(3), event_id=NewId("once"))
+        assert len(audit(home)) == 2
 
     async def test_an_id_that_another_append_derived_is_a_conflict(self, home: Home) -> None:
         async with opened(home) as journal:

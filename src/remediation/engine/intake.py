@@ -20,7 +20,7 @@ from remediation.model.events import DegradationEvent, Provenance, fingerprint
 from remediation.model.redaction import Redactor
 from remediation.model.redaction.journaled import identity, redacted_event
 from remediation.ports.clock import Clock
-from remediation.ports.journal import NO_STREAM, Journal
+from remediation.ports.journal import NO_STREAM, Journal, NewId
 
 FLUSH = 1.0
 """Seconds between two writings of counts; a crash may lose that much of a count, never an incident."""
@@ -122,7 +122,7 @@ class Intake:
             taken = decision.event
             incident_id = f"{taken.fingerprint}-{id_[:12]}"
             try:
-                await self._open(incident_id, taken, provenance, actor, id_)
+                await self._open(incident_id, taken, provenance, actor, id_ if report_id else NewId(id_))
             except (GuardRefused, ExpectationFailed):
                 if self._state.incidents.get(incident_id) is not None:
                     return Reported(id_, incident_id, opened=False)

@@ -11,7 +11,7 @@ from remediation.errors import ExpectationFailed, IdConflict
 from remediation.journal.encoding import Draft, derived_id, place
 from remediation.journal.store import Archiving, JournalStore, Row
 from remediation.model.entries import Position, Record
-from remediation.ports.journal import ANY, NO_STREAM, Expected, Guard
+from remediation.ports.journal import ANY, NO_STREAM, Expected, Guard, NewId
 from remediation.ports.keys import Signer
 
 _REMEMBERED = 4_096
@@ -83,7 +83,8 @@ class Placing:
         """
         Fetch what the batch needs to know and is not known.
 
-        `trusting` believes callers that expect no stream: storage refuses the commit when one is wrong, and then it is not trusted.
+        `trusting` believes callers that expect no stream, and ids that are called new: storage refuses the commit when one is wrong,
+        and then it is not trusted.
         """
         self._found = {}
         for stream in self._believed:
@@ -101,7 +102,11 @@ class Placing:
         self._lengths.update(dict.fromkeys(self._believed, 0))
         if unknown:
             self._lengths.update(await store.stream_lengths(sorted(unknown)))
-        named = [(request.event_id, request) for request in batch if request.event_id is not None]
+        named = [
+            (request.event_id, request)
+            for request in batch
+            if request.event_id is not None and not (trusting and isinstance(request.event_id, NewId))
+        ]
         if named:
             self._found = dict(await store.by_ids([name for name, _ in named]))
             more = [id_ for name, request in named if not trusting or name in self._found for id_ in request.ids()[1:]]

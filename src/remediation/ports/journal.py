@@ -25,6 +25,12 @@ Guard = Callable[[], None]
 It must only look: one append may evaluate it more than once."""
 
 
+class NewId(str):
+    """An event id that was drawn at random for the append that it is given to: nothing can be stored under it, so nobody looks."""
+
+    __slots__ = ()
+
+
 class Fold(Protocol):
     """State derived from the journal, kept current by it."""
 
