@@ -10,7 +10,7 @@ from typing import Any
 from remediation.model.redaction.assignments import in_code, is_pair, names_secret
 from remediation.model.redaction.patterns import BUILTIN
 from remediation.model.redaction.rules import Rule, exact, masked
-from remediation.model.redaction.screen import Screen
+from remediation.model.redaction.screen import screen_of
 from remediation.model.redaction.values import forms
 
 _ROUNDS = 4
@@ -44,7 +44,7 @@ class Redactor:
         self._clean: dict[str, None] = {}
         self._free: dict[str, None] = {}
         self._known = exact(())
-        self._screen = Screen(self._rules)
+        self._screen = screen_of(self._rules)
         self.learn(values)
 
     def learn(self, values: Iterable[str] = (), *, rules: Iterable[Rule] = ()) -> None:
@@ -54,7 +54,7 @@ class Redactor:
         more = tuple(rules)
         self._rules = (self._rules[0], *more, *self._rules[1:])
         self._known = exact(self._values, classes={rule.name for rule in self._rules})
-        self._screen = Screen(self._rules)
+        self._screen = screen_of(self._rules)
         self._clean.clear()
         self._free.clear()
 
