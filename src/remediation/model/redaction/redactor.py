@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from remediation.model.redaction.assignments import in_code, is_pair, names_secret
+from remediation.model.redaction.assignments import in_code
+from remediation.model.redaction.commands import arguments
+from remediation.model.redaction.names import is_pair, is_secret_under, names_secret
 from remediation.model.redaction.patterns import BUILTIN
-from remediation.model.redaction.rules import Rule, exact, masked
+from remediation.model.redaction.rules import MASKS, Rule, exact, masked
 from remediation.model.redaction.screen import screen_of
 from remediation.model.redaction.values import forms
 
@@ -113,7 +115,7 @@ class Redactor:
         for rule in self._screen.suspects(text):
             if rule.personal or rule.name in found:
                 continue
-            if code and rule.name in ("assignment", "flag", "user"):
+            if code and rule.name in ("assignment", "element", "flag", "user", "command"):
                 if rule.name == "assignment" and in_code(text):
                     found.append(rule.name)
             elif rule.mask(text) != text:
@@ -176,16 +178,21 @@ class Redactor:
             name = self.text(key) if isinstance(key, str) else key
             while name in result:
                 name = f"{name}'"
-            secret = isinstance(key, str) and names_secret(key)
+            secret = isinstance(key, str) and is_secret_under(key, item)
             result[name] = _hidden(item, typed, depth) if secret else self._json(item, typed, depth - 1)
         return result
 
     def _list(self, value: Sequence[Any], typed: bool, depth: int) -> list[Any]:
         if is_pair(value):
             return [value[0], _hidden(value[1], typed, depth)]
-        result = []
+        result: list[Any] = []
         hide = False
-        for item in value:
+        passwords = arguments(value)
+        for number, item in enumerate(value):
+            if number in passwords and not MASKS.fullmatch(item[passwords[number] :]):
+                result.append(item[: passwords[number]] + masked("password"))
+                hide = False
+                continue
             flag = isinstance(item, str) and _FLAG.fullmatch(item) is not None
             result.append(_hidden(item, typed, depth) if hide and not flag else self._json(item, typed, depth - 1))
             hide = flag and item.startswith("--") and names_secret(item)
@@ -203,7 +210,7 @@ def _hidden(value: Any, typed: bool, depth: int) -> Any:
     if value is None or isinstance(value, bool) or value == "":
         return value
     if isinstance(value, str):
-        return value if value.startswith("[redacted:") and value.endswith("]") and value.count("[") == 1 else masked("secret")
+        return value if MASKS.fullmatch(value) else masked("secret")
     if not typed:
         return masked("secret")
     if isinstance(value, dict) and depth:
