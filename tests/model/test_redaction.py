@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.secret_lines import positive
 
 from remediation.model.redaction import Redactor, masked
-from remediation.model.redaction.assignments import names_secret
+from remediation.model.redaction.names import names_secret
 from remediation.model.redaction.patterns import BUILTIN
 from remediation.model.redaction.values import forms
 

@@ -195,9 +195,12 @@ def plan(data: dict[str, Any], *, prepared: str = "{}", bounds: Bounds | None = 
     [
         ({"argv": ["x", TOKEN]}, "effect 1, test.kind: argv: github-token"),
         ({"argv": ["x", "--password", "hunter2"]}, "effect 1, test.kind: argv: the value of --password"),
+        ({"argv": ["mysql", "-phunter2"]}, "effect 1, test.kind: argv: a password among arguments"),
+        ({"argv": ["sh", "-c", "mysql -phunter2"]}, "effect 1, test.kind: argv: command"),
+        ({"env": {"PGPASSWORD": "hunter2"}}, "effect 1, test.kind: PGPASSWORD: the value of a secret's name"),
         ({"env": {"DB_PASSWORD": "hunter2"}}, "effect 1, test.kind: DB_PASSWORD: the value of a secret's name"),
         ({"env": [["API_TOKEN", "hunter2"]]}, "effect 1, test.kind: API_TOKEN: the value of a secret's name"),
-        ({"args": '{"auth": {"user": "bob", "pass": "x"}}'}, "effect 1, test.kind: auth: the value of a secret's name"),
+        ({"args": '{"auth": {"user": "bob", "word": "x"}}'}, "effect 1, test.kind: auth: the value of a secret's name"),
         ({"content": "a\nPASSWORD=swordfish\nb\n"}, "effect 1, test.kind: content: assignment"),
         ({"content": "a\npassword: swordfish\nb\n"}, "effect 1, test.kind: content: assignment"),
         ({"content": "x\npassword = 'swordfish'\n"}, "effect 1, test.kind: content: assignment"),

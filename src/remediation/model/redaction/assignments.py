@@ -9,36 +9,54 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from itertools import groupby
 
-from remediation.model.redaction.rules import Rule, masked
+from remediation.model.redaction.names import PASS_OF
+from remediation.model.redaction.rules import MASK, MASKS, Rule, masked
 
+_PASS_OF = "|".join(
+    f"(?<={'|'.join(sorted(words))})" for _, words in groupby(sorted(PASS_OF, key=lambda word: (len(word), word)), key=len)
+)
 _WORDS = (
-    r"passw(?:or)?d|passphrase|passcode|(?<=_)pass|pwd|secret|token|authorization|(?<=_)auth"
-    r"|(?:api|access|secret|private|account|encryption|signing|shared|shared[_-]?access|auth|master|license)[ _-]?key|apikey"
+    rf"passw(?:or)?d|passphrase|passcode|(?:(?<![a-z])|(?-i:(?<=[a-z])(?=P))|{_PASS_OF})pass|pwd|(?<![a-z])psk|secret|token|credentials"
+    r"|authorization|(?<=_)auth|client[_-]key[_-]data"
+    r"|(?:api|access|secret|private|account|encryption|signing|(?:pre)?shared|shared[_-]?access|auth|master|license|subscription|consumer"
+    r"|hmac|jwt|aes)[ _-]?key|apikey"
 )
 _VALUE = (
     r'(?:\\{1,3}["\'](?P<escaped>(?:[^"\'\\\r\n]|\\+[^"\'\\\r\n])*)'
     r'|"(?P<double>(?:[^"\\\r\n]|\\[^\r\n])*)'
     r"|'(?P<single>(?:[^'\\\r\n]|\\[^\r\n])*)"
-    r'|(?P<bare>(?:\[redacted:[a-z0-9-]+\])*(?:[^\s"\'`,;&<>(){}\[\]|\\]|\\(?!["\']))(?:[^\s"\'`,;&<>|(){}\[\]\\]|\\(?!["\'])|\[redacted:[a-z0-9-]+\])*))'
+    rf'|(?P<bare>(?:{MASK})*+(?:\[redacted:|[^\s"\'`,;&<>(){{}}\[\]|\\]|\\(?!["\']))'
+    rf'(?:[^\s"\'`,;&<>|(){{}}\[\]\\]|\\(?!["\'])|{MASK})*))'
 )
-_ASSIGNED = rf"(?i)(?P<word>{_WORDS})(?:_?\d{{1,3}})?\\{{0,3}}[\"']?(?P<sign>[ \t]{{0,8}}(?:=>|:=|={{1,2}}|:)[ \t]{{0,8}}){_VALUE}"
+_BEGIN = "(?=[acehjlmpst][aceghilmnoprsuw])"
+"""With what `_WORDS` begin: without it, each place of a text would be tried for each of them."""
+_ASSIGNED = (
+    rf"(?i){_BEGIN}(?P<word>{_WORDS})(?:_?\d{{1,3}})?\\{{0,3}}[\"']?"
+    rf"(?P<sign>[ \t]{{0,8}}(?:=>|:=|={{1,2}}|::(?=[ \t])|:(?!:[ \t]))[ \t]{{0,8}}){_VALUE}"
+)
 _FLAG = (
-    r"(?i)(?<!-)--[a-z0-9-]{0,40}?(?P<word>passw(?:or)?d|passphrase|secret|token|(?:api|access|secret|private)-?key)"
-    rf"(?P<sign>[ \t]{{1,4}})(?!-){_VALUE}"
+    r"(?i)(?<!-)--[a-z0-9-]{0,40}?(?P<word>passw(?:or)?d|passphrase|pass|secret|token|(?:api|access|secret|private)-?key)"
+    rf"(?P<sign>[ \t]{{1,4}}|\\?[\"'],[ \t]{{0,4}}(?=\\?[\"']))(?!-){_VALUE}"
 )
 _USER = r"(?<![\w-])(?:-u|--user)[ =]['\"]?[^\s:'\"/]{1,128}:(?P<bare>[^\s'\"]+)"
 _HARMLESS_WORDS = """
 true false null none nil undefined yes no on off required optional missing invalid expired incorrect wrong rejected
 denied empty unset set unknown not is was must has may and or for the a an str string int bytes bool boolean any object
 optional secretstr number text char varchar password token secret option flag argument authentication file prompt ring
-bus expected unexpected redacted hidden masked revoked refreshed ok error failed changed
+bus expected unexpected redacted hidden masked revoked refreshed ok error failed changed pass passed fail skip skipped include omit
+same-origin default
 """
 _HARMLESS = frozenset(_HARMLESS_WORDS.split())
 _NAMES = re.compile(r"[A-Za-z_]+(?:\.[A-Za-z_]+)*")
 _VARIABLE = re.compile(r"\$(?:[A-Z_][A-Z0-9_]*)?|%\(?[a-z]\w*\)?s?|%s|\{.*|\$\{.*|\$\(.*|<.*|@\w+@|:[a-z_]+|\?")
-_MASKS = re.compile(r"(?:\[redacted:[a-z0-9-]+\])+")
+_COUNT = 6
+"""From so many digits on, a number under ``pass`` is no count."""
+_PLAIN = re.compile(r"[^\W\d]+(?:[./:-]+[^\W\d]+)*[.:!?]*")
+_TESTED = re.compile(
+    r"(?i)(?:^|[\W_])(?:tests?|specs?|checks?)(?:[\W_]|$)|(?-i:\b(?:Test|Spec)[A-Z]|[a-z](?:Test|Spec)\b)|::|/[\w.-]+\.[a-z]{1,5}$"
+)
 _FILLER = re.compile(r"(.)\1*|[*x•.]+", re.DOTALL)
 _LINE = re.compile(r"[ \t]*(?:export[ \t]+)?[\w.-]*$")
 _KINDS = ("escaped", "double", "single", "bare")
@@ -52,16 +70,42 @@ def _is_secret(match: re.Match[str]) -> bool:
     kind = _kind(match)
     value, word = match[kind], match.groupdict().get("word") or "password"
     word = word.lower()
-    if _MASKS.fullmatch(value) or value.lower().rstrip(".!?:") in _HARMLESS or not is_value(value):
+    if MASKS.fullmatch(value) or value.lower().rstrip(".!?:") in _HARMLESS or not is_value(value):
         return False
     if word == "authorization" and masked("authorization") in value:
         return False
     before = match.string[max(0, match.start() - 12) : match.start()].lower()
     if word == "token" and (before.endswith(("unexpected ", "invalid ", "illegal ")) or (value.isdigit() and len(value) < 8)):
         return False
+    if word == "pass" and not _is_password(match, value):
+        return False
+    if word == "credentials" and kind == "bare" and _NAMES.fullmatch(value):
+        return False
     if word == "pwd" and value.startswith(("/", "~", ".")):
         return False
     return kind != "bare" or _is_literal(match, word, value)
+
+
+def _is_password(match: re.Match[str], value: str) -> bool:
+    """
+    Whether what follows ``pass`` is a password, and neither a count (``pass=12 fail=0``), a verdict (``PASS: test_x``), nor prose.
+
+    A verdict is written in capitals, with a blank behind its colon; what it is about has no digit, or looks like a test or a file. In
+    prose a plain word is none, unless somebody is named before; a line that begins with ``pass:`` is no prose.
+    """
+    text, start = match.string, match.start("word")
+    if start and (text[start - 1].isalnum() or text[start - 1] in "_-"):
+        return True
+    if value.isdigit() and len(value) < _COUNT:
+        return False
+    sign = match["sign"]
+    if _kind(match) != "bare" or not (":" in sign and sign.endswith((" ", "\t"))):
+        return True
+    plain = _PLAIN.fullmatch(value) is not None
+    if match["word"] == "PASS" and (plain or _TESTED.search(value)):
+        return False
+    before = text[max(0, text.rfind("\n", 0, start) + 1, start - 64) : start].lower()
+    return not plain or not before.strip(" \t-\"'") or any(name in before for name in ("user", "login", "name", "host"))
 
 
 def _is_literal(match: re.Match[str], word: str, value: str) -> bool:
@@ -119,16 +163,30 @@ def _masking(source: str, text: str) -> str:
     return text if result == text else result
 
 
-_WORD_SIGNS = ("passw", "passp", "passc", "_pass", "pwd", "secret", "token", "authorization", "_auth", "key")
+WORD_SIGNS = (
+    *(
+        "passw",
+        "passp",
+        "passc",
+        *(f"pass{after}" for after in ("=", ":", " =", " :", "  ", "\t", '"', "'", "\\", ">", "_", *"0123456789")),
+    ),
+    *("pwd", "psk", "secret", "token", "authorization", "_auth", "auth>", "key", "credential"),
+)
+"""Of all rules for names. Behind ``pass`` stands what begins an assignment, as ``passed`` is in many texts."""
 
-ASSIGNMENTS = Rule("assignment", _WORD_SIGNS, functools.partial(_masking, _ASSIGNED), named=True)
-FLAGS = Rule("flag", _WORD_SIGNS, functools.partial(_masking, _FLAG), named=True)
+
+def _masking_flags(text: str) -> str:
+    return _masking(_FLAG, text) if "--" in text else text
+
+
+ASSIGNMENTS = Rule("assignment", WORD_SIGNS, functools.partial(_masking, _ASSIGNED), named=True)
+FLAGS = Rule("flag", WORD_SIGNS, _masking_flags, named=True)
 
 
 def _masking_users(text: str) -> str:
     def replaced(match: re.Match[str]) -> str:
         value = match["bare"]
-        if value.isdigit() or _MASKS.fullmatch(value) or _VARIABLE.fullmatch(value):
+        if value.isdigit() or MASKS.fullmatch(value) or _VARIABLE.fullmatch(value):
             return match.group()
         return (
             match.string[match.start() : match.start("bare")] + masked("password") + match.string[match.end("bare") : match.end()]
@@ -144,36 +202,3 @@ USERS = Rule("user", ("-u ", "-u=", "--user"), _masking_users)
 def in_code(text: str) -> bool:
     """Whether a text of several lines (a file, a script) assigns a secret to a name."""
     return any(_written_down(match) for match in _expression(_ASSIGNED).finditer(text))
-
-
-_PAIRED = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_NAMED_WORDS = """
-password passwd passphrase passcode pwd secret secrets token authorization auth cookie cookies credential credentials
-bearer otp apikey privatekey accesskey secretkey accountkey sessionkey
-"""
-_NAMED = frozenset(_NAMED_WORDS.split())
-_KEYS_OF_WORDS = """
-api access secret private account encryption signing shared auth session master license
-"""
-_KEYS_OF = frozenset(_KEYS_OF_WORDS.split())
-
-
-@functools.lru_cache(2048)
-def names_secret(name: str) -> bool:
-    """Whether a field, variable or option of this name holds a secret: ``db_password``, ``X-Api-Key``, ``clientSecret``."""
-    parts = [part.lower() for part in _PART.findall(name[-128:])]
-    while parts and parts[-1].isdigit():
-        parts.pop()
-    if not parts:
-        return False
-    if parts[-1] == "key":
-        return len(parts) > 1 and parts[-2] in _KEYS_OF
-    return parts[-1] in _NAMED
-
-
-def is_pair(value: Sequence[object]) -> bool:
-    """Whether a list of two texts is a variable or header with its secret value: ``["DB_PASSWORD", "…"]``."""
-    if len(value) != 2 or not isinstance(value[0], str) or not isinstance(value[1], str):
-        return False
-    return _PAIRED.fullmatch(value[0]) is not None and "\n" not in value[1] and names_secret(value[0])

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from remediation.model.plan import PlannedEffect, PlanRecord
-from remediation.model.redaction.assignments import is_pair, is_value, names_secret
+from remediation.model.redaction.assignments import is_value
+from remediation.model.redaction.commands import arguments
+from remediation.model.redaction.names import is_pair, is_secret_under, names_secret
 from remediation.model.redaction.redactor import Redactor
 from remediation.model.runbook import Bounds
 
@@ -79,17 +81,20 @@ def _walk(redactor: Redactor, value: Any, where: str, depth: int) -> Iterator[Fo
         for key, item in value.items():
             name = redactor.text(key)
             yield from ((where, what) for what in redactor.fires(key))
-            if names_secret(key) and not _is_reference(value, item) and _holds(item):
+            if is_secret_under(key, item) and not _is_reference(value, item) and _holds(item):
                 yield name, "the value of a secret's name"
             else:
                 yield from _walk(redactor, item, name, depth - 1)
     else:
         if is_pair(value) and is_value(value[1]):
             yield value[0], "the value of a secret's name"
-        for before, item in zip(("", *value), value, strict=False):
+        passwords = arguments(value)
+        for number, (before, item) in enumerate(zip(("", *value), value, strict=False)):
             flag = isinstance(before, str) and _FLAG.fullmatch(before) and names_secret(before)
             if flag and isinstance(item, str) and not item.startswith("-") and is_value(item):
                 yield where, f"the value of {before}"
+            elif number in passwords:
+                yield where, "a password among arguments"
             else:
                 yield from _walk(redactor, item, where, depth - 1)
 

@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from remediation.model.redaction.assignments import in_code, is_pair, names_secret
+from remediation.model.redaction.assignments import in_code
+from remediation.model.redaction.commands import arguments
+from remediation.model.redaction.names import is_pair, is_secret_under, names_secret
 from remediation.model.redaction.patterns import BUILTIN
-from remediation.model.redaction.rules import Rule, exact, masked
-from remediation.model.redaction.screen import Screen
+from remediation.model.redaction.rules import MASKS, Rule, exact, masked
+from remediation.model.redaction.screen import screen_of
 from remediation.model.redaction.values import forms
 
 _ROUNDS = 4
@@ -44,7 +46,7 @@ class Redactor:
         self._clean: dict[str, None] = {}
         self._free: dict[str, None] = {}
         self._known = exact(())
-        self._screen = Screen(self._rules)
+        self._screen = screen_of(self._rules)
         self.learn(values)
 
     def learn(self, values: Iterable[str] = (), *, rules: Iterable[Rule] = ()) -> None:
@@ -54,7 +56,7 @@ class Redactor:
         more = tuple(rules)
         self._rules = (self._rules[0], *more, *self._rules[1:])
         self._known = exact(self._values, classes={rule.name for rule in self._rules})
-        self._screen = Screen(self._rules)
+        self._screen = screen_of(self._rules)
         self._clean.clear()
         self._free.clear()
 
@@ -115,7 +117,7 @@ class Redactor:
         for rule in self._screen.suspects(text):
             if rule.personal or rule.name in found:
                 continue
-            if code and rule.name in ("assignment", "flag", "user"):
+            if code and rule.name in ("assignment", "element", "flag", "user", "command"):
                 if rule.name == "assignment" and in_code(text):
                     found.append(rule.name)
             elif rule.mask(text) != text:
@@ -180,16 +182,21 @@ class Redactor:
             name = self.text(key) if isinstance(key, str) else key
             while name in result:
                 name = f"{name}'"
-            secret = isinstance(key, str) and names_secret(key)
+            secret = isinstance(key, str) and is_secret_under(key, item)
             result[name] = _hidden(item, typed, depth) if secret else self._json(item, typed, depth - 1)
         return result
 
     def _list(self, value: Sequence[Any], typed: bool, depth: int) -> list[Any]:
         if is_pair(value):
             return [value[0], _hidden(value[1], typed, depth)]
-        result = []
+        result: list[Any] = []
         hide = False
-        for item in value:
+        passwords = arguments(value)
+        for number, item in enumerate(value):
+            if number in passwords and not MASKS.fullmatch(item[passwords[number] :]):
+                result.append(item[: passwords[number]] + masked("password"))
+                hide = False
+                continue
             flag = isinstance(item, str) and _FLAG.fullmatch(item) is not None
             result.append(_hidden(item, typed, depth) if hide and not flag else self._json(item, typed, depth - 1))
             hide = flag and item.startswith("--") and names_secret(item)
@@ -207,7 +214,7 @@ def _hidden(value: Any, typed: bool, depth: int) -> Any:
     if value is None or isinstance(value, bool) or value == "":
         return value
     if isinstance(value, str):
-        return value if value.startswith("[redacted:") and value.endswith("]") and value.count("[") == 1 else masked("secret")
+        return value if MASKS.fullmatch(value) else masked("secret")
     if not typed:
         return masked("secret")
     if isinstance(value, dict) and depth:

@@ -1,5 +1,6 @@
 """
-What a rule of redaction is, and the three that no regular expression can say in linear time: private keys, e-mail addresses, values.
+What a rule of redaction is, and those that no regular expression can say in linear time: private keys, tokens that are told by what
+they end with, values.
 
 Every rule takes time linear in the text, whatever the text is: a match begins at a literal, what may be repeated without a bound is
 never followed by something that can fail, and what stands before a literal is looked for backwards from it.
@@ -13,8 +14,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 Mask = Callable[[str], str]
-_OTHERS = frozenset(("depth", "password", "secret", "vault"))
-"""Names in masks that are no rule's."""
+_CLASS_WORDS = """
+api-key authorization aws-key aws-signature azure-key azure-secret azure-signature basic-credentials bearer-token cookie custom depth
+discord-webhook email github-token gitlab-token google-key jwt npm-token password password-hash private-key pypi-token secret sendgrid-key
+service-token slack-token slack-webhook stripe-key telegram-token url-parameter url-password vault vault-token
+"""
+CLASSES = frozenset(_CLASS_WORDS.split())
+"""All that may stand in a mask: what names another class is none, and may be a secret that only begins like one."""
+MASK = rf"\[redacted:(?:{'|'.join(sorted(CLASSES))})\]"
+MASKS = re.compile(rf"(?:{MASK})+")
 _FEW = 32
 """Up to so many values, plain searches one after the other are faster than one search for an alternation."""
 
@@ -75,21 +83,29 @@ def matching(
     return Rule(name, tuple(sign.replace("␣", " ") for sign in signs.split()), mask, named)
 
 
-_BORDER = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_BORDER = re.compile(
+    r"----[- ](BEGIN|END)(?:[ +]|%20)(?:[A-Z0-9 +]|%20){0,40}PRIVATE(?:[ +]|%20)KEY(?:(?:[ +]|%20)BLOCK)?[- ]----"
+    r"|(?P<putty>Private-Lines):[ \t]{0,4}[0-9]{1,4}(?![^\s\\])|Private-(?:MAC|Hash):[ \t]{0,4}[0-9a-f]{40,64}"
+)
 _BODY = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \t\r\n\\"
 """Of a key in a text; the backslash is for line breaks that are written as escapes."""
 
 
 def _private_keys(text: str) -> str:
-    """PEM (RFC 7468, RFC 1421), OpenSSH and OpenPGP blocks. Without an END line, all that follows; without a BEGIN line, its lines."""
+    """
+    PEM (RFC 7468, RFC 1421), OpenSSH, OpenPGP and SSH.COM blocks, and the private lines of PuTTY's files.
+
+    Without an END line (of PuTTY's: a MAC), all that follows; without a BEGIN line, its lines.
+    """
     parts: list[str] = []
     at = 0
     inside = False
     for border in _BORDER.finditer(text):
-        if border[1] == "BEGIN" and not inside:
-            parts += (text[at : border.start()], masked("private-key"))
-            inside = True
-        elif border[1] == "END":
+        if border[1] == "BEGIN" or border["putty"]:
+            if not inside:
+                parts += (text[at : border.start()], masked("private-key"))
+                inside = True
+        else:
             if not inside:
                 parts += (text[at : border.start()].rstrip(_BODY), masked("private-key"))
             at, inside = border.end(), False
@@ -98,34 +114,30 @@ def _private_keys(text: str) -> str:
     return "".join([*parts, text[at:]]) if parts else text
 
 
-PRIVATE_KEYS = Rule("private-key", ("PRIVATE KEY",), _private_keys)
-
-_DOMAIN = re.compile(r"@((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9_-])(?!\.[A-Za-z0-9])")
-_LOCAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-"
-_NO_TLD_WORDS = """
-service socket timer mount automount target slice scope path device swap png jpg jpeg gif svg webp ico css js mjs json
-yaml yml toml txt md log lock conf cfg ini html xml py git local
-"""
-_NO_TLD = frozenset(_NO_TLD_WORDS.split())
-"""Last labels of what looks like an address and is none: units of systemd (``getty@tty1.service``), files (``icon@2x.png``)."""
+PRIVATE_KEYS = Rule(
+    "private-key", ("KEY-----", "BLOCK-----", "KEY ----", "Private-Lines:", "Private-MAC:", "Private-Hash:"), _private_keys
+)
 
 
-def _addresses(text: str) -> str:
-    """``local@domain`` (RFC 5322, the dot-atom form; of quoted local parts, the part behind the last blank)."""
-    parts: list[str] = []
-    at = 0
-    for match in _DOMAIN.finditer(text):
-        before = text[max(at, match.start() - 64) : match.start()]
-        local = before[len(before.rstrip(_LOCAL)) :].lstrip(".-%+")
-        domain = match[1]
-        if not local or local == "git" or domain.rpartition(".")[2].lower() in _NO_TLD:
-            continue
-        parts += (text[at : match.start() - len(local)], masked("email"))
-        at = match.end()
-    return "".join([*parts, text[at:]]) if parts else text
+def ending(name: str, signs: str, expression: str, *, alphabet: str, least: int, most: int) -> Rule:
+    """
+    A rule for tokens without a beginning: what `expression` matches and, before it, `least` to `most` characters of `alphabet`.
 
+    Fewer are no token; of more, the last `most` are masked, as nobody knows where it begins.
+    """
 
-ADDRESSES = Rule("email", ("@",), _addresses, personal=True)
+    def mask(text: str) -> str:
+        parts: list[str] = []
+        at = 0
+        for match in _compiled(expression).finditer(text):
+            before = text[max(at, match.start() - most) : match.start()]
+            length = len(before) - len(before.rstrip(alphabet))
+            if length >= least:
+                parts += (text[at : match.start() - length], masked(name))
+                at = match.end()
+        return "".join([*parts, text[at:]]) if parts else text
+
+    return Rule(name, tuple(signs.split()), mask)
 
 
 def exact(values: Iterable[str], name: str = "vault", *, classes: Iterable[str] = ()) -> Mask:
@@ -139,7 +151,7 @@ def exact(values: Iterable[str], name: str = "vault", *, classes: Iterable[str] 
 
     """
     known = sorted(set(values), key=lambda value: (-len(value), value))
-    names = "|".join(map(re.escape, sorted({name, *classes} | _OTHERS)))
+    names = "|".join(map(re.escape, sorted({name, *classes} | CLASSES)))
     together = re.compile("|".join([rf"(?P<mask>\[redacted:(?:{names})\])", *map(re.escape, known)])) if known else None
     few = tuple(known) if len(known) <= _FEW else ()
 
