@@ -107,7 +107,7 @@ def test_the_filter_knows_every_fingerprint_whose_past_was_forgotten_and_hardly_
     ledger = Ledger(keep_settled=50)
     healed = [ledger.healed(f"s{number}").fingerprint for number in range(600)]
     forgotten = [fingerprint for fingerprint in healed if fingerprint not in ledger.state.past]
-    assert len(ledger.state.past) == 200
+    assert len(ledger.state.past) == 400
     assert all(ledger.state.may_have_forgotten(fingerprint) for fingerprint in forgotten)
     strangers = [event(f"stranger{number}").fingerprint for number in range(2000)]
     assert sum(ledger.state.may_have_forgotten(fingerprint) for fingerprint in strangers) < 5

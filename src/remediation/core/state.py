@@ -47,7 +47,7 @@ class HostState:
 
     """
 
-    def __init__(self, *, keep_settled: int | None = 1024) -> None:
+    def __init__(self, *, keep_settled: int | None = 512) -> None:
         self._keep = keep_settled
         self.listeners: list[Listener] = []
         """Called after an incident changed, while the append is under way: they must only take note."""
@@ -263,9 +263,9 @@ class HostState:
         while len(self._settled) > self._keep:
             id_, _ = self._settled.popitem(last=False)
             self.incidents.pop(id_, None)
-        while len(self.touched) > 4 * self._keep:
+        while len(self.touched) > 8 * self._keep:
             self.touched.popitem(last=False)
-        while len(self.past) > 4 * self._keep:
+        while len(self.past) > 8 * self._keep:
             fingerprint, _ = self.past.popitem(last=False)
             for byte, bit in _bits(fingerprint):
                 self.forgotten[byte] |= bit
