@@ -488,16 +488,11 @@ async def test_a_diff_is_bounded_and_harmless_to_print(world: EffectWorld) -> No
 
 
 async def test_every_step_takes_one_thread(world: EffectWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    import anyio.to_thread
+    from remediation.effects.threads import POOL
 
     hops: list[object] = []
-    real = anyio.to_thread.run_sync
-
-    async def counted(function: object, *args: object, **kwargs: object) -> object:
-        hops.append(function)
-        return await real(function, *args, **kwargs)
-
-    monkeypatch.setattr(anyio.to_thread, "run_sync", counted)
+    real = POOL.submit
+    monkeypatch.setattr(POOL, "submit", lambda *work: (hops.append(work), real(*work))[1])
     synced: list[str] = []
     real_sync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real_sync(fd))[1])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import anyio.to_thread
-
 T = TypeVar("T")
+POOL = ThreadPoolExecutor(40, thread_name_prefix="remediation effect")
+"""Its threads stay for whoever comes next. As many as anyio allows: one that hangs on a dead disk must not keep the others waiting."""
 
 
 async def in_thread(function: Callable[..., T], *args: object) -> T:
@@ -19,23 +21,28 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     A thread can't be stopped. So a step that is cancelled, however often, waits here until the function has returned, and only then
     is cancelled: nothing may be taken back, or done again, beside work that still goes on.
     """
-    outcome: Future[T] = Future()
+    # Not anyio's way: what that adds for its own scopes takes half as long again as the hop, and a heal makes two.
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
 
-    def work() -> None:
-        try:
-            outcome.set_result(function(*args))
-        except BaseException as error:  # an exit too: raised within a task, it would end the loop and not the step
-            outcome.set_exception(error)
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
-    # A task of its own, as `run_sync` itself is shielded only from the scopes of anyio, and not from `Task.cancel`.
-    running = asyncio.ensure_future(anyio.to_thread.run_sync(work))
+    def tell(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+            loop.call_soon_threadsafe(wake)
+
+    outcome = POOL.submit(contextvars.copy_context().run, function, *args)
+    outcome.add_done_callback(tell)
     cancelled: asyncio.CancelledError | None = None
-    while not running.done():
+    while not outcome.done():
         try:
-            await asyncio.wait({running})
+            await waiter
         except asyncio.CancelledError as error:
             cancelled = error
+            waiter = loop.create_future()
     if cancelled is not None:
         raise cancelled
-    running.result()
+    # An exit too comes out here, and not in the thread.
     return outcome.result()

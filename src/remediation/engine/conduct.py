@@ -26,6 +26,7 @@ import psutil
 import structlog
 
 from remediation.coordination.processes import ours
+from remediation.effects.threads import POOL
 
 T = TypeVar("T")
 NOTED = 10
@@ -226,7 +227,7 @@ def _name(task: asyncio.Task[Any]) -> str:
 
 
 def _pooled(thread: threading.Thread) -> bool:
-    """Whether it belongs to the event loop's pool or anyio's, which keep their threads for whoever comes next."""
+    """Whether it belongs to the event loop's pool, anyio's or that of effects, which keep their threads for whoever comes next."""
     if type(thread).__module__.startswith("anyio."):
         return True
     # Taken apart because a pool that a step makes for itself has threads of the same kind, and should not outlive it.
@@ -236,7 +237,7 @@ def _pooled(thread: threading.Thread) -> bool:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return owner is not None and owner is getattr(loop, "_default_executor", None)
+    return owner is not None and owner in (POOL, getattr(loop, "_default_executor", None))
 
 
 async def _note_threads(scope: Scope) -> None:

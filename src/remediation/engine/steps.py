@@ -155,14 +155,20 @@ async def bounded(coroutine: Coroutine[Any, Any, T], seconds: float, name: str) 
 
     """
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(contained(coroutine, name))
     ended: asyncio.Future[None] = loop.create_future()
 
     def end(_: object = None) -> None:
         if not ended.done():
             ended.set_result(None)
 
-    task.add_done_callback(end)
+    async def work() -> T:
+        try:
+            return await contained(coroutine, name)
+        finally:
+            end()  # a turn of the loop before the task's callbacks, and the task is done by the time that anybody looks
+
+    task = asyncio.ensure_future(work())
+    task.add_done_callback(end)  # one that is cancelled before it begins never comes to the end of its work
     overran = False
 
     def overrun() -> None:
