@@ -124,6 +124,7 @@ class SqliteJournalStore:
         mode = await _one(connection, "PRAGMA journal_mode = WAL")
         await connection.execute("PRAGMA synchronous = FULL")
         await connection.execute(writing.TIDY)
+        await connection.execute(writing.SELDOM)
         synchronous = await _one(connection, "PRAGMA synchronous")
         if mode != "wal" or synchronous != 2:
             raise JournalUnavailable(f"{self._path}: SQLite gave journal_mode={mode}, synchronous={synchronous}, not WAL and FULL")

@@ -19,6 +19,9 @@ APPLICATION_ID = schema.APPLICATION_ID
 FORMAT = schema.FORMAT
 TIDY = "PRAGMA secure_delete = FAST"
 """No page that is rewritten keeps pieces of what stood in it. Erasing needs more, and costs more: see `_erase`."""
+SELDOM = "PRAGMA wal_autocheckpoint = 4000"
+"""Pages in the write-ahead log before SQLite moves them into the database: four times its default, as ids and streams are random and
+each commit touches many pages of their indexes; most of them are touched again before they are moved. 16 MB."""
 _CHUNKS = (64, 8, 1)
 
 
