@@ -5,6 +5,13 @@ It must not decide anything about incidents, and nothing but `remediation.__main
 they run, so that `remediation report` starts fast.
 """
 
-from remediation.cli.app import main
+from __future__ import annotations
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """The command ``remediation``: runs `sys.argv` and exits."""
+    from remediation.cli import app
+
+    app.main()

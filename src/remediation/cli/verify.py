@@ -213,6 +213,8 @@ def _with_unchecked(verdict: Verification, unchecked: list[str]) -> Verification
 
 def _anchored(settings: Settings, unchecked: list[str]) -> list[Anchored]:
     """What the home's anchors keep; those that can't be read are told of, and prove nothing."""
+    if not _may_have_anchors(settings):
+        return []
     import asyncio
 
     from remediation.bootstrap.anchors import configured_anchors, read_anchors
@@ -227,6 +229,16 @@ def _anchored(settings: Settings, unchecked: list[str]) -> list[Anchored]:
     for name, why in silent.items():
         output.note(f"The anchor {printable(name)} proves nothing here: {why}.")
     return found
+
+
+def _may_have_anchors(settings: Settings) -> bool:
+    """Whether there is one in the settings, or a plugin that may bring one. In most homes not, and much need not be imported."""
+    from importlib.metadata import entry_points
+
+    tables = settings.anchors
+    if tables.file or tables.command or tables.git or settings.host.plugins:
+        return True
+    return settings.host.autoload is not False and bool(entry_points(group="remediation"))
 
 
 def _unreadable(error: JournalDamaged | JournalTooNew, *, by_argument: bool) -> Verification:

@@ -17,6 +17,8 @@ from remediation.proof.leaf import MAX_BODY_BYTES, MAX_LEAF_BYTES, SALT_BYTES, e
 
 STREAM_CAP = 512
 _BUILTIN = Redactor()
+_decode = json.JSONDecoder().raw_decode
+"""Reads what is no stranger's: `json.loads` guesses at an encoding and looks for white space, which takes longer than a leaf itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def record(row: Row) -> Record:
 
     """
     try:
-        members = json.loads(row.leaf)
+        members, _ = _decode(row.leaf.decode())  # nothing can be behind it: see below
         actor, causation, correlation = members["actor"], members["causation"], members["correlation"]
         payload = members["payload"]
         # Writing the leaf anew from the columns is a third of the cost of parsing it strictly, and as strict.

@@ -43,15 +43,6 @@ class Ids:
             digest = blake2b(ids[0].encode(), digest_size=16).digest()
             buckets[digest[0]] += digest + seq.to_bytes(7, "big")
 
-    def dump(self) -> list[bytes]:
-        """All of it; for `absorb`."""
-        return [bytes(bucket) for bucket in self._buckets]
-
-    def absorb(self, dumped: Sequence[bytes]) -> None:
-        """Take in what another one has seen."""
-        for bucket, more in zip(self._buckets, dumped, strict=True):
-            bucket.extend(more)
-
     def repeated(self) -> Iterable[tuple[int, int]]:
         """Pairs of positions with one id, as they were added."""
         step, cut = self._RECORD, self._DIGEST

@@ -7,10 +7,10 @@ erased with an entry that says so; meanwhile the tree grows. What was signed is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from remediation.errors import NotCanonical
 from remediation.proof import jsontext
@@ -37,15 +37,14 @@ class Rotation:
 
 
 class Piece(NamedTuple):
-    """What a replay of a part of a log tells, if nothing is wrong with that part. Builtin values only, to be handed to another process."""
+    """
+    What a replay of a part of a log tells, if nothing is wrong with that part. Builtin values only, to be handed to another process.
+
+    Nothing of ids and streams: each is what its column says, and whoever joins the parts compares the columns with their indexes.
+    """
 
     start: int
     size: int
-    streams: dict[str, int]
-    """The length of each stream that goes on here, at the end."""
-    firsts: dict[str, int]
-    """The position of the first entry of each of them, where it isn't 0."""
-    ids: list[bytes]
     missing: list[int]
     """Entries whose bodies are gone."""
     erasures: list[int]
@@ -54,6 +53,8 @@ class Piece(NamedTuple):
     rotations: list[tuple[int, str, str]]
     roots: dict[int, bytes]
     """See `Replay.roots`; here, what the tree that was given calls its root."""
+    strays: list[tuple[int, str]]
+    """Entries with a correlation that the stream's name does not tell, and the correlation."""
 
 
 class Replay:
@@ -64,7 +65,15 @@ class Replay:
     Mutable, not thread-safe.
     """
 
-    def __init__(self, origin: str, *, start: int = 0, frontier: Frontier | None = None, watch: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        origin: str,
+        *,
+        start: int = 0,
+        frontier: Frontier | None = None,
+        watch: Iterable[int] = (),
+        places: bool = True,
+    ) -> None:
         """
         Begin to read.
 
@@ -73,6 +82,7 @@ class Replay:
             start: Position of the first entry; the ones before are not seen.
             frontier: The tree of the entries before `start`. It need not be trusted: if it is wrong, no signed root comes out.
             watch: Sizes at which the root is to be remembered, for other checkpoints than the last.
+            places: Ids and positions in streams are looked at. Without, it is only good for a `piece` of rows with columns.
 
         """
         self.problems = Problems()
@@ -91,8 +101,10 @@ class Replay:
             raise ValueError(f"the frontier is of size {self._tree.size}, the entries start at {start}")
         self._watch = sorted({size for size in watch if size >= start}, reverse=True)
         self._expected = start
-        self._plain = PlainRows(origin, whole=start == 0)
+        self._places = places
+        self._plain = PlainRows(origin, whole=start == 0, places=places)
         self._ids = Ids()
+        self._unread = 0
         self._missing: dict[int, None] = {}
         self._erasures: list[int] = []
         self._erased: set[int] = set()
@@ -120,6 +132,17 @@ class Replay:
         while self._take(islice(source, min(_CHUNK, self._watch[-1] - self.size) if self._watch else _CHUNK)):
             self._note_roots()
 
+    def feed_many(self, rows: Sequence[Row], columns: Sequence[Sequence[Any]]) -> None:
+        """Like `feed`, for some rows of nine columns, and quicker if none is out of the ordinary; `columns` are they, of all rows."""
+        taken, hashes, ids = 0, list[bytes](), list[str]()
+        if not self._watch or len(rows) <= self._watch[-1] - self.size:
+            taken = self._plain.bulk(columns, self._expected, hashes, ids)
+            self._took(ids)
+            if self._tree is not None:
+                self._tree.extend(hashes)
+            self._note_roots()
+        self.feed(rows[taken:])
+
     def close(self) -> None:
         """Everything was fed: report what only the whole log shows."""
         for seq in self._missing:
@@ -137,23 +160,12 @@ class Replay:
 
         Instead of `close`. A log that has a part with something wrong is to be read as a whole, to say what.
         """
-        if self.problems.listed or self._tree is None or self._expected != self.size:
+        if self.problems.listed or self._tree is None or self._expected != self.size or self._unread:
             return None
         self.roots[self.size] = self._tree.root()
         rotations = [(each.size, each.old, each.new) for each in self.rotations]
-        ids, missing = self._ids.dump(), list(self._missing)
-        return Piece(
-            self.start,
-            self.size,
-            self._plain.streams,
-            self._plain.firsts,
-            ids,
-            missing,
-            self._erasures,
-            self.erased,
-            rotations,
-            self.roots,
-        )
+        missing, strays = list(self._missing), self._plain.strays
+        return Piece(self.start, self.size, missing, self._erasures, self.erased, rotations, self.roots, strays)
 
     def absorb(self, piece: Piece, roots: dict[int, bytes]) -> bool:
         """
@@ -161,13 +173,8 @@ class Replay:
 
         After a part that doesn't, this replay is of no use: read the log as a whole, to say what is wrong with it.
         """
-        streams = self._plain.streams
-        if piece.start != self.size or any(streams.get(stream, 0) != first for stream, first in piece.firsts.items()):
+        if piece.start != self.size:
             return False
-        if not streams.keys().isdisjoint(piece.streams.keys() - piece.firsts.keys()):
-            return False
-        streams.update(piece.streams)
-        self._ids.absorb(piece.ids)
         self._missing.update(dict.fromkeys(piece.missing))
         self.erased += piece.erased
         for erased in piece.erasures:
@@ -195,9 +202,7 @@ class Replay:
         while True:
             ids: list[str] = []
             row = self._plain.take(rows, self._expected, hashes, ids)
-            self._ids.add(ids, self._expected)
-            self._expected += len(ids)
-            self.size += len(ids)
+            self._took(ids)
             if row is None:
                 break
             self.size += 1
@@ -206,6 +211,13 @@ class Replay:
         if self._tree is not None:
             self._tree.extend(hashes)
         return self.size > before
+
+    def _took(self, ids: list[str]) -> None:
+        """These entries were taken in."""
+        if self._places:
+            self._ids.add(ids, self._expected)
+        self._expected += len(ids)
+        self.size += len(ids)
 
     def _examine(self, row: Row, hashes: list[bytes]) -> None:
         """Take in any entry, and report whatever is wrong with it. `hashes` are those that the tree still lacks, this one's too."""
@@ -224,7 +236,7 @@ class Replay:
         if seq != self._expected:
             problems.add(ProblemCode.SEQUENCE, f"entry {self._expected} was expected here, entry {seq} was found", self._expected)
         self._expected = seq + 1
-        expected = streams.get(stream, 0 if self.start == 0 else -1)
+        expected = streams.get(stream, 0 if self.start == 0 and self._places else -1)
         if position != expected >= 0:
             problems.add(
                 ProblemCode.STREAM_SEQUENCE,
@@ -234,7 +246,10 @@ class Replay:
         if position > 0 > expected:
             self._plain.firsts[stream] = position
         streams[stream] = position + 1
-        self._ids.add([id_.decode()], seq)
+        if self._places:
+            self._ids.add([id_.decode()], seq)
+        elif leaf is not None:
+            self._plain.note(seq, stream, leaf)
         if body is None or salt is None:
             self._miss(seq, salt, body)
         elif payload_digest(salt, body) != payload.decode() or len(salt) != SALT_BYTES or len(body) > MAX_BODY_BYTES:
@@ -254,6 +269,7 @@ class Replay:
     def _parse(self, leaf: bytes | None) -> _Frame | None:
         """The frame of a leaf that the pattern does not match, or None once it is reported why it is none."""
         if leaf is None:
+            self._unread += 1
             return None  # whoever could not read it has said so
         try:
             parsed = Leaf.parse(leaf)

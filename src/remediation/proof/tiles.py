@@ -186,6 +186,11 @@ class TileWriter:
         A (level, n) occurs once; store it in place of what was there.
         """
         tiles: list[Tile] = []
+        if isinstance(leaf_hashes, list) and len(leaf_hashes) == WIDTH and not self._edges[0]:
+            self._edges[0] += b"".join(leaf_hashes)
+            self._size += WIDTH
+            self._complete(tiles, _tile_root(leaf_hashes))
+            leaf_hashes = ()
         subtrees = self._subtrees
         pop, push = subtrees.pop, subtrees.append
         leaves = self._edges[0]
@@ -194,8 +199,10 @@ class TileWriter:
             leaves += leaf
             if size & _LAST == _LAST:
                 self._size = size = size + 1
-                push(leaf)
-                self._complete(tiles)
+                node = leaf
+                for _ in range(HEIGHT):
+                    node = sha256(b"\x01" + pop() + node).digest()
+                self._complete(tiles, node)
                 continue
             bits = size
             size += 1
@@ -213,16 +220,12 @@ class TileWriter:
         )
         return tiles
 
-    def _complete(self, tiles: list[Tile]) -> None:
-        """The newest leaf filled a tile of level 0: hand its root up, through every level that it fills."""
+    def _complete(self, tiles: list[Tile], node: bytes) -> None:
+        """The newest leaf filled a tile of level 0, whose root is `node`: hand it up, through every level that it fills."""
         pop = self._subtrees.pop
-        node = pop()
         level = 0
-        hashes = self._size
-        while hashes & _LAST == 0:
-            for _ in range(HEIGHT):
-                node = sha256(b"\x01" + pop() + node).digest()
-            hashes >>= HEIGHT
+        hashes = self._size >> HEIGHT
+        while True:
             edge = self._edges[level]
             tiles.append(Tile(level, hashes - 1, bytes(edge)))
             edge.clear()
@@ -230,6 +233,11 @@ class TileWriter:
             if level == len(self._edges):
                 self._edges.append(bytearray())
             self._edges[level] += node
+            if hashes & _LAST:
+                break
+            for _ in range(HEIGHT):
+                node = sha256(b"\x01" + pop() + node).digest()
+            hashes >>= HEIGHT
         bits = hashes - 1
         while bits & 1:
             node = sha256(b"\x01" + pop() + node).digest()
@@ -275,6 +283,14 @@ def _stored(tile: TileReader, level: int, n: int, width: int) -> bytes:
 
 def _split(hashes: bytes | bytearray) -> list[bytes]:
     return [bytes(hashes[at : at + HASH_BYTES]) for at in range(0, len(hashes), HASH_BYTES)]
+
+
+def _tile_root(hashes: list[bytes]) -> bytes:
+    """The root over the hashes of a full tile: quicker than one by one."""
+    while len(hashes) > 1:
+        pairs = iter(hashes)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+    return hashes[0]
 
 
 def _subtrees_of(edge: bytearray) -> list[bytes]:

@@ -173,7 +173,7 @@ def _size(note: str) -> int | None:
 def _read(log: Snapshot, size: int, origin: str, watch: Sequence[int]) -> tuple[Replay, list[str]]:
     """The replay, and what is wrong with the database itself."""
     if (beside := replay_beside(log, size, origin, watch)) is not None:
-        return beside
+        return beside, []
     # SQLite's own check runs beside ours: it lets go of the interpreter, and needs a processor of its own if there is one.
     with ThreadPoolExecutor(1) as pool:
         faults = pool.submit(_faults, log.again())

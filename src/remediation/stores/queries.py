@@ -27,6 +27,8 @@ _MARK = "instr(leaf, x'2c22636f7272656c6174696f6e223a22')"  # ,"correlation":"
 _END = "instr(leaf, x'222c226964223a22')"  # ","id":"
 _CORRELATION = f"CAST(substr(leaf, {_MARK} + 16, {_END} - {_MARK} - 16) AS TEXT)"
 _INDEXED = f"{_MARK} > 0 AND stream <> 'incident/' || replace({_CORRELATION}, '-', '/')"
+BY_CORRELATION_INDEX = f"SELECT seq FROM entry INDEXED BY entry_correlation WHERE {_CORRELATION} = ? AND {_INDEXED} ORDER BY seq"  # noqa: S608 - constants
+"""The entries that the index lists for a correlation as leaves spell it."""
 CORRELATION_INDEX = f"CREATE INDEX entry_correlation ON entry ({_CORRELATION}) WHERE {_INDEXED};"
 """As it stands in ``schema.sql``: the correlation as the leaf spells it, unless the stream's name already tells it."""
 

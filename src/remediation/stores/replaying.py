@@ -15,6 +15,8 @@ from remediation.proof import Frontier, ProblemCode, Replay, TileWriter
 from remediation.proof.merkle import HASH_BYTES, root_of
 from remediation.proof.replay import Piece
 from remediation.proof.tiles import WIDTH
+from remediation.stores import indexes
+from remediation.stores.indexes import Collector, Columns
 from remediation.stores.snapshot import Snapshot
 
 PIECE = WIDTH * WIDTH
@@ -42,6 +44,7 @@ class Part(NamedTuple):
     """How many full tiles of the levels 0 and 1 are stored as they must be."""
     edge: bytes
     """The hashes of the last, partial tile of level 1, if there is one."""
+    columns: Columns
 
 
 def part(log: Snapshot, number: int, size: int, origin: str, watch: Sequence[int]) -> Part | None:
@@ -55,19 +58,47 @@ def part(log: Snapshot, number: int, size: int, origin: str, watch: Sequence[int
     start = number * PIECE
     end = min(start + PIECE, size)
     tree = _PieceTree(log, start)
-    made = Replay(origin, start=start, frontier=tree, watch=[at for at in watch if start < at <= end])
-    made.feed(log.range(start, end))
+    made = Replay(origin, start=start, frontier=tree, watch=[at for at in watch if start < at <= end], places=False)
+    columns = Collector()
+    for rows in log.batches(start, end):
+        turned = tuple(zip(*rows, strict=True))
+        made.feed_many(rows, turned)
+        if not columns.take(turned):
+            return None
     piece = made.piece()
     if piece is None or piece.size != end or tree.wrong:
         return None
-    return Part(piece, tree.compared, tree.edge)
+    return Part(piece, tree.compared, tree.edge, columns.columns())
 
 
-def joined(log: Snapshot, parts: Iterable[Part], size: int, origin: str) -> Replay | None:
-    """The replay of the first `size` entries from all their parts, in order; `None` if anything is wrong."""
+def settled(log: Snapshot, size: int) -> list[Columns] | None:
+    """
+    What the indexes list, piece by piece; `None` if anything is wrong with the database itself, as far as it shows without the entries.
+
+    Raises:
+        JournalDamaged, JournalUnavailable: the database can't be read.
+
+    """
+    if log.ask("PRAGMA quick_check(1)") != [("ok",)] or log.faults_beside():
+        return None
+    return indexes.listed(log, size, PIECE)
+
+
+def joined(log: Snapshot, parts: Sequence[Part], index: Sequence[Columns], size: int, origin: str) -> Replay | None:
+    """
+    The replay of the first `size` entries from all their parts, in order; `None` if anything is wrong.
+
+    Args:
+        log: Open.
+        parts: From `part`.
+        index: From `settled`.
+        size: The number of entries.
+        origin: The log.
+
+    """
     made = Replay(origin, watch=[0])
     base, hashes, tiles, edge = Frontier(), [], 0, b""
-    for piece, compared, partial in parts:
+    for piece, compared, partial, _ in parts:
         states = {at: _hashes(state) for at, state in piece.roots.items()}
         roots = {}
         for at, state in states.items():
@@ -88,7 +119,19 @@ def joined(log: Snapshot, parts: Iterable[Part], size: int, origin: str) -> Repl
         tiles += 1
         if log.tile(level, n) != data:
             return None
-    return made if log.tiles() == tiles else None
+    return made if log.tiles() == tiles and _stored_well(log, parts, index, size - made.erased) else None
+
+
+def _stored_well(log: Snapshot, parts: Sequence[Part], index: Sequence[Columns], bodies: int) -> bool:
+    """Whether the indexes list the entries, each body belongs to one, and the index of erasures knows all that are gone."""
+    strays = [each for part in parts for each in part.piece.strays]
+    rotations = [at - 1 for part in parts for at, _, _ in part.piece.rotations]
+    return (
+        [part.columns for part in parts] == list(index)
+        and indexes.few_agree(log, strays, rotations)
+        and log.ask("SELECT count(*) FROM payload") == [(bodies,)]
+        and {seq for part in parts for seq in part.piece.missing}.issubset(log.erased())
+    )
 
 
 def _upper(hashes: list[bytes], edge: bytes, size: int) -> Iterator[tuple[int, int, bytes]]:

@@ -34,6 +34,9 @@ SELECT iif(typeof(p.body) = 'blob', p.body, NULL)
 FROM entry e JOIN payload p ON p.seq = e.seq WHERE e.type = 'payload.erased' ORDER BY e.seq
 """
 
+_SOME = 256
+"""Rows that are read at a time; a full tile."""
+
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 """What reading a damaged database raises: SQLite quotes names of its schema in errors, which may be no text any more."""
 
@@ -112,23 +115,48 @@ class Snapshot:
         except _UNREADABLE as error:
             raise self.translated(error) from error
 
-    def range(self, start: int, until: int) -> Iterator[StoredRow]:
+    def batches(self, start: int, until: int) -> Iterator[list[StoredRow]]:
         """
-        The entries from `start` (0: from the first, whatever its number) to before `until`.
+        The entries from `start` (0: from the first, whatever its number) to before `until`, some at a time.
 
         Raises:
             JournalDamaged: also where a text is no UTF-8; `rows` shows such an entry.
 
         """
+        return self.exactly(_ENTRIES, start or -(2**63), until)
+
+    def exactly(self, sql: str, *values: object) -> Iterator[list[Any]]:
+        """
+        What this query finds, some rows at a time.
+
+        Raises:
+            JournalDamaged: also where a text is no UTF-8.
+
+        """
         connection = self._open
         escaping, connection.text_factory = connection.text_factory, str
         try:
-            for row in connection.execute(_ENTRIES, (start or -(2**63), until)):  # noqa: UP028
-                yield row
+            cursor = connection.execute(sql, values)
+            while rows := cursor.fetchmany(_SOME):
+                yield rows
         except _UNREADABLE as error:
             raise self.translated(error) from error
         finally:
             connection.text_factory = escaping
+
+    def ask(self, sql: str, *values: object) -> list[Any]:
+        """
+        What this query finds.
+
+        Raises:
+            JournalDamaged, JournalUnavailable: it can't be told.
+
+        """
+        return self._all(sql, *values)
+
+    def plan(self, sql: str) -> list[str]:
+        """How SQLite answers a query, step by step."""
+        return [str(row[3]) for row in self._all(f"EXPLAIN QUERY PLAN {sql}")]
 
     def archive(self) -> tuple[int, bytes, int] | None:
         """
@@ -154,10 +182,17 @@ class Snapshot:
         nulls = self._one("SELECT count(*) FROM entry WHERE typeof(leaf) <> 'blob'")
         if nulls:
             found.append(f"{nulls} leaves are no bytes")
-        found += schema.faults(self._all(schema.SELECT))
         orphans = self._one("SELECT count(*) FROM payload WHERE seq NOT IN (SELECT seq FROM entry)")
         if orphans:
             found.append(f"{orphans} bodies belong to no entry")
+        lacking = self._one(
+            "SELECT count(*) FROM entry WHERE seq NOT IN (SELECT seq FROM payload) AND seq NOT IN (SELECT seq FROM erasure)"
+        )
+        return found + self.faults_beside(lacking)
+
+    def faults_beside(self, lacking: int = 0) -> list[str]:
+        """The part of `faults` that is about anything but entries and bodies; `lacking` of these are gone, and not told of as erased."""
+        found = schema.faults(self._all(schema.SELECT))
         wrong = [seq for seq, type_, body in self._all(_ERASURES) if type_ != "payload.erased" or _said_erased(body) != seq]
         if wrong:
             found.append(
@@ -165,9 +200,6 @@ class Snapshot:
             )
         kept = self._one(
             "SELECT count(*) FROM erasure WHERE seq IN (SELECT seq FROM payload) OR seq NOT IN (SELECT seq FROM entry)"
-        )
-        lacking = self._one(
-            "SELECT count(*) FROM entry WHERE seq NOT IN (SELECT seq FROM payload) AND seq NOT IN (SELECT seq FROM erasure)"
         )
         if kept or lacking:
             found.append(f"its index of erasures has {kept} rows too many and lacks {lacking}")
@@ -187,13 +219,17 @@ class Snapshot:
             found.append(schema.NEVER_ARCHIVED)
         return found
 
+    def erased(self) -> list[int]:
+        """The entries whose bodies were erased, as the index of erasures says."""
+        return [seq for (seq,) in self._all("SELECT seq FROM erasure")]
+
     def tiles(self) -> int:
         """How many tiles are stored."""
         return int(self._one("SELECT count(*) FROM tile"))
 
     def translated(self, error: Exception) -> JournalDamaged | JournalUnavailable:
         """Our error for one of SQLite's: what is read is damaged, or can't be reached."""
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _ELSEWHERE:
+        if isinstance(error, sqlite3.OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ELSEWHERE:
             return JournalUnavailable(f"the journal {self._path} can't be read: {error}")
         return JournalDamaged(f"{self._path} is damaged: {error}")
 

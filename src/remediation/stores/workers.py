@@ -1,5 +1,5 @@
 """
-Verifies a long journal on all processors: a process of its own runs SQLite's check, and takes its share of the pieces.
+Verifies a long journal on all processors: a process of its own looks at the database itself, and takes its share of the pieces.
 
 Processes are new ones, never forked, and hold nothing that matters: whatever becomes of them, the journal is then read as a whole by
 the caller. Run as a program, this module is such a process; it answers on its standard output, in `marshal`, the caller's own format.
@@ -21,7 +21,8 @@ from typing import Any
 from remediation.errors import RemediationError
 from remediation.proof import Replay
 from remediation.proof.replay import Piece
-from remediation.stores.replaying import PIECE, Part, joined, part
+from remediation.stores.indexes import Columns
+from remediation.stores.replaying import PIECE, Part, joined, part, settled
 from remediation.stores.snapshot import Snapshot
 
 WORTH = 50_000
@@ -32,11 +33,11 @@ _RUNS = 4096  # so many tokens fit into any pipe
 _ARGUMENT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from remediation.stores.workers import main; main()"
 
 
-def replay_beside(log: Snapshot, size: int, origin: str, watch: Sequence[int]) -> tuple[Replay, list[str]] | None:
+def replay_beside(log: Snapshot, size: int, origin: str, watch: Sequence[int]) -> Replay | None:
     """
-    The replay of the first `size` entries and what `Snapshot.faults` says; `None` if anything is wrong, or a process failed.
+    The replay of the first `size` entries, if there is nothing that it or `Snapshot.faults` would find wrong; else `None`.
 
-    Then, and for short journals, read it as a whole.
+    Then, if a process failed, and for short journals, read it as a whole.
     """
     if size < WORTH:
         return None
@@ -65,15 +66,19 @@ def replay_beside(log: Snapshot, size: int, origin: str, watch: Sequence[int]) -
                 helper.end()
     finally:
         os.close(tokens)
-    faults: list[str] = []
+    index: list[Columns] | None = None
     for answer in answers:
         if answer is None:
             return None
-        faults += answer[0]
+        index = index or answer[0]
         parts += answer[1]
     good = [each for each in parts if each is not None]
-    whole = joined(log, sorted(good, key=lambda each: each.piece.start), size, origin) if len(good) == len(parts) else None
-    return None if whole is None else (whole, faults)
+    if index is None or len(good) < len(parts):
+        return None
+    try:
+        return joined(log, sorted(good, key=lambda each: each.piece.start), index, size, origin)
+    except RemediationError:
+        return None
 
 
 def _runs(size: int) -> int:
@@ -113,15 +118,17 @@ class _Helper:
         with contextlib.suppress(OSError, ValueError):
             self._said.append(self._process.communicate(asked)[0])
 
-    def answer(self) -> tuple[list[str], list[Part]] | None:
-        """Faults of the database and parts; `None` if something is wrong, with them or with the process."""
+    def answer(self) -> tuple[list[Columns] | None, list[Part]] | None:
+        """What indexes list, if it was to look at the database, and parts; `None` if something is wrong, with them or with the process."""
         self._listening.join()
         if self._process.returncode != 0 or not self._said:
             return None
-        faults, parts = marshal.loads(self._said.pop())  # noqa: S302 - written by our own process
-        if faults is None or parts is None:
+        said = marshal.loads(self._said.pop())  # noqa: S302 - written by our own process
+        if said is None:
             return None
-        return faults, [Part(Piece(*piece), tiles, edge) for piece, tiles, edge in parts]
+        index, parts = said
+        made = [Part(Piece(*piece), tiles, edge, Columns(*columns)) for piece, tiles, edge, columns in parts]
+        return [Columns(*each) for each in index] if index is not None else None, made
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -133,20 +140,25 @@ class _Helper:
 def main() -> None:
     """The process: reads what is asked for from its standard input, and answers once."""
     asked: dict[str, Any] = json.loads(sys.stdin.buffer.read())
-    faults: list[str] | None = []
-    parts: list[Any] | None = []
     with Snapshot(Path(asked["file"]), immutable=asked["immutable"]) as log:
-        if sys.argv[2] == "1":
-            # Index look-ups are all over the file; should it be cut off under them, this process is lost and not its caller.
-            log.map()
-            try:
-                faults = log.faults()
-            except RemediationError:
-                faults = None
-        if faults is not None:
-            for made in _own_parts(log, asked["size"], asked["origin"], asked["watch"], asked["tokens"]):
-                if made is None or parts is None:
-                    parts = None
-                else:
-                    parts.append((tuple(made.piece), made.tiles, made.edge))
-    sys.stdout.buffer.write(marshal.dumps((faults, parts)))
+        said = _said(log, asked, checks=sys.argv[2] == "1")
+    sys.stdout.buffer.write(marshal.dumps(said))
+
+
+def _said(log: Snapshot, asked: dict[str, Any], *, checks: bool) -> tuple[Any, list[Any]] | None:
+    index = None
+    if checks:
+        # Pages are read all over the file; should it be cut off under them, this process is lost and not its caller.
+        log.map()
+        try:
+            index = settled(log, asked["size"])
+        except RemediationError:
+            return None
+        if index is None:
+            return None
+    parts = []
+    for made in _own_parts(log, asked["size"], asked["origin"], asked["watch"], asked["tokens"]):
+        if made is None:
+            return None
+        parts.append((tuple(made.piece), made.tiles, made.edge, tuple(made.columns)))
+    return index and [tuple(each) for each in index], parts

@@ -38,6 +38,10 @@ class Entry(Frozen):
         return canonical.dumps(fields)
 
 
+_decode = json.JSONDecoder().raw_decode
+"""`json.loads` guesses at an encoding and looks for white space, which takes longer than a small body itself."""
+
+
 def entry_types() -> dict[str, type[Entry]]:
     """All entry types by name."""
     return dict(_TYPES)
@@ -55,7 +59,9 @@ def decode(type_: str, body: bytes) -> Entry:
     if cls is None:
         raise JournalTooNew(f"the journal holds an entry of type {type_!r}, which this release does not know; upgrade remediation")
     try:
-        fields = json.loads(body)
+        fields, end = _decode(text := body.decode())
+        if end < len(text):
+            raise ValueError("something stands behind it")
         version = fields.pop("v", None)
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         raise JournalTooNew(f"the journal holds a {type_} whose body this release can't read ({type(error).__name__})") from error
