@@ -92,9 +92,7 @@ def verify(
 
     if proof is not None:
         if file is not None or head is not None or min_size:
-            output.fail(
-                "--proof is checked by itself: FILE, --head and --min-size tell nothing about it", output.ExitCode.WRONG_USE
-            )
+            output.fail("--proof is checked by itself: FILE, --head and --min-size say nothing of it", output.ExitCode.WRONG_USE)
         return _verify_proof(proof, vkey or [], body=body, origin=origin, home=home, json=json)
     try:
         note = head.read_text("utf-8") if head is not None else None
