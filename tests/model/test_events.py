@@ -17,6 +17,8 @@ from tests.support.journals import make_home, open_with
 from remediation.journal import IntentJournal
 from remediation.model.entries import DegradationReported, Record, decode
 from remediation.model.events import DegradationEvent, Provenance, fingerprint
+from remediation.model.redaction import Redactor
+from remediation.model.redaction.journaled import redacted_event
 from remediation.proof.leaf import MAX_BODY_BYTES
 
 any_text = st.text(st.characters())
@@ -82,9 +84,9 @@ def ledger() -> Iterator[Ledger]:
 
 
 @given(given=events | good)
-def test_what_is_accepted_goes_through_the_journal_unchanged(ledger: Ledger, given: dict[str, Any]) -> None:
+def test_what_is_accepted_goes_through_the_journal_unchanged_but_for_its_secrets(ledger: Ledger, given: dict[str, Any]) -> None:
     try:
-        event = DegradationEvent(**given)
+        event = redacted_event(Redactor(), DegradationEvent(**given))
     except ValidationError:
         return
     back = ledger.through(event)

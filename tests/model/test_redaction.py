@@ -185,6 +185,11 @@ def test_what_stands_under_a_telling_name_is_masked_whole_and_names_stay() -> No
     }
 
 
+def test_nothing_under_the_name_of_a_secret_is_no_secret() -> None:
+    nothing = {"Token": [], "password": {}, "secret": "", "api_key": None}
+    assert Redactor().json(nothing) == nothing
+
+
 def test_typed_json_keeps_its_types_and_the_addresses_in_its_paths() -> None:
     value = {"token": 5, "path": "/srv/bob@example.org/x", "said": "bob@example.org said", "secret": {"a": "b", "n": 1}}
     assert REDACTOR.json(value, typed=True) == {

@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 class Frozen(BaseModel):
     """An immutable value. Unknown fields are refused; validation errors don't repeat the input."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    # What validates a model is made when the first one is: no program needs all of them, and making them was a third of a start.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class Severity(StrEnum):

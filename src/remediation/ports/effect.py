@@ -6,19 +6,28 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import ConfigDict
+
 from remediation.errors import RegistrationError
 from remediation.model.base import Frozen
 from remediation.model.plan import EffectRecord, Probe, Promise, Receipt
 from remediation.model.runbook import Bounds, Radius, Reversibility
 from remediation.ports.world import BlobStore, Completed, Control, Disposable, EffectContext, Roots, SecretRef, Touches
 
+_AT_ONCE = ConfigDict(defer_build=False)
+"""A fault in the fields of a plugin's class must show when it is loaded, and not when it heals."""
+
 
 class Prepared(Frozen):
     """What `prepare` found: the expected before-state, and references to before-images. Kinds subclass it."""
 
+    model_config = _AT_ONCE
+
 
 class Output(Frozen):
     """What `apply` has to tell later stages and verify. Kinds subclass it."""
+
+    model_config = _AT_ONCE
 
 
 P = TypeVar("P", bound=Prepared)
@@ -32,6 +41,8 @@ class Effect(Frozen, abc.ABC, Generic[P, O]):
     The engine keeps: what is applied is the stored value, after its commit; `apply` starts again only when `probe` proved it absent.
     A kind keeps what its `promise` says.
     """
+
+    model_config = _AT_ONCE
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1

@@ -211,7 +211,7 @@ def _remember(known: dict[str, None], text: str) -> None:
 
 def _hidden(value: Any, typed: bool, depth: int) -> Any:
     """`value`, which stands under the name of a secret, masked whole."""
-    if value is None or isinstance(value, bool) or value == "":
+    if value is None or isinstance(value, bool) or (isinstance(value, str | list | tuple | dict) and not value):
         return value
     if isinstance(value, str):
         return value if MASKS.fullmatch(value) else masked("secret")
