@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,6 +13,15 @@ from typing import TypeVar
 T = TypeVar("T")
 POOL = ThreadPoolExecutor(40, thread_name_prefix="remediation effect")
 """Its threads stay for whoever comes next. As many as anyio allows: one that hangs on a dead disk must not keep the others waiting."""
+
+
+def _begin_anew() -> None:
+    """A child that was forked has none of the threads, and a pool that waits for them."""
+    global POOL  # noqa: PLW0603 - it is this process that is another one
+    POOL = ThreadPoolExecutor(40, thread_name_prefix="remediation effect")
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 async def in_thread(function: Callable[..., T], *args: object) -> T:

@@ -26,7 +26,7 @@ import psutil
 import structlog
 
 from remediation.coordination.processes import ours
-from remediation.effects.threads import POOL
+from remediation.effects import threads as effect_threads
 
 T = TypeVar("T")
 NOTED = 10
@@ -237,7 +237,7 @@ def _pooled(thread: threading.Thread) -> bool:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return False
-    return owner is not None and owner in (POOL, getattr(loop, "_default_executor", None))
+    return owner is not None and owner in (effect_threads.POOL, getattr(loop, "_default_executor", None))
 
 
 async def _note_threads(scope: Scope) -> None:
